@@ -1,0 +1,1 @@
+"""The wire: handlers that parse, call one function, and answer."""

@@ -1,0 +1,1 @@
+"""Sends endpoint calls to a server."""

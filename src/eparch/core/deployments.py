@@ -1,0 +1,233 @@
+"""Flows and deployments: records and bodies (wire, schemas of the routers Flows and Deployments)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from eparch.core.model import UNSET, Body, Json, Labels, Name, Patch, Record, Timestamp, UnsetType, Value
+from eparch.core.runs import Author
+
+Limit = Annotated[int, Meta(ge=0)]
+PositiveLimit = Annotated[int, Meta(gt=0)]
+
+
+class Flow(Record, frozen=True, kw_only=True):
+    """A flow, known by its name."""
+
+    name: str
+    tags: list[str] = []
+    labels: Labels | None = {}
+
+
+class FlowCreate(Body, frozen=True, kw_only=True):
+    """``POST /flows/``: get or create by name."""
+
+    name: Name
+    tags: list[str] = []
+    labels: Labels | None = None
+
+
+class CronSchedule(Body, frozen=True, kw_only=True):
+    """Cron by wall clock in a time zone."""
+
+    cron: str
+    timezone: str | None = None
+    day_or: bool = True
+
+
+class IntervalSchedule(Body, frozen=True, kw_only=True):
+    """Every ``interval`` seconds from ``anchor_date``."""
+
+    interval: Annotated[float, Meta(gt=0)]
+    anchor_date: Timestamp | None = None
+    timezone: str | None = None
+
+
+class RRuleSchedule(Body, frozen=True, kw_only=True):
+    """An RFC 5545 recurrence rule."""
+
+    rrule: str
+    timezone: str | None = None
+
+
+Schedule = CronSchedule | IntervalSchedule | RRuleSchedule
+"""On the wire the three are told apart by their one required field, see ``schedule_of``."""
+
+_KINDS: dict[str, type[CronSchedule] | type[IntervalSchedule] | type[RRuleSchedule]] = {
+    "cron": CronSchedule,
+    "interval": IntervalSchedule,
+    "rrule": RRuleSchedule,
+}
+
+
+def schedule_of(fields: dict[str, Json]) -> Schedule:
+    """The schedule that ``fields`` (one JSON object) describe.
+
+    Raises:
+        msgspec.ValidationError: none or several of cron, interval, rrule are there, or a field is wrong.
+    """
+    named = [kind for kind in _KINDS if fields.get(kind) is not None]
+    if len(named) != 1:
+        raise msgspec.ValidationError("Expected exactly one of `cron`, `interval`, `rrule` - at `$.schedule`")
+    return msgspec.convert(fields, _KINDS[named[0]], strict=False)
+
+
+class DeploymentSchedule(Record, frozen=True, kw_only=True):
+    """A schedule of a deployment; ``schedule`` is one of the three kinds as JSON, see ``schedule_of``."""
+
+    deployment_id: UUID | None = None
+    schedule: dict[str, Json]
+    active: bool = True
+    max_scheduled_runs: PositiveLimit | None = None
+    parameters: dict[str, Json] = {}
+    slug: str | None = None
+
+
+class DeploymentScheduleCreate(Body, frozen=True, kw_only=True):
+    """A schedule to add."""
+
+    schedule: dict[str, Json]
+    active: bool = True
+    max_scheduled_runs: PositiveLimit | None = None
+    parameters: dict[str, Json] = {}
+    slug: str | None = None
+    replaces: str | None = None
+
+
+class DeploymentScheduleUpdate(Patch, frozen=True, kw_only=True):
+    """What to change of a schedule."""
+
+    schedule: dict[str, Json] | UnsetType | None = UNSET
+    active: bool | UnsetType | None = UNSET
+    max_scheduled_runs: PositiveLimit | UnsetType | None = UNSET
+    parameters: dict[str, Json] | UnsetType = UNSET
+    slug: str | UnsetType | None = UNSET
+    replaces: str | UnsetType | None = UNSET
+
+
+class CollisionStrategy(StrEnum):
+    """What happens to a run that meets a full deployment limit."""
+
+    ENQUEUE = "ENQUEUE"
+    CANCEL_NEW = "CANCEL_NEW"
+
+
+class ConcurrencyOptions(Value, frozen=True, kw_only=True):
+    """How a deployment's concurrency limit acts."""
+
+    collision_strategy: CollisionStrategy
+    grace_period_seconds: Annotated[int, Meta(ge=60, le=86400)] | None = None
+
+
+class ConcurrencyLimit(Record, frozen=True, kw_only=True):
+    """A named limit with slots (wire: ``GlobalConcurrencyLimitResponse``)."""
+
+    active: bool = True
+    name: str
+    limit: int
+    active_slots: int = 0
+    slot_decay_per_second: float = 2.0
+
+
+class DeploymentStatus(StrEnum):
+    """Whether somebody polls for the deployment's runs."""
+
+    READY = "READY"
+    NOT_READY = "NOT_READY"
+
+
+class VersionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a deployment's code stood when it was deployed."""
+
+    type: str
+    version: str
+
+
+class Deployment(Record, frozen=True, kw_only=True):
+    """A flow with all that is needed to run it somewhere (wire: ``DeploymentResponse``)."""
+
+    name: str
+    version: str | None = None
+    description: str | None = None
+    flow_id: UUID
+    paused: bool = False
+    schedules: list[DeploymentSchedule] = []
+    concurrency_limit: int | None = None
+    global_concurrency_limit: ConcurrencyLimit | None = None
+    concurrency_options: ConcurrencyOptions | None = None
+    job_variables: dict[str, Json] = {}
+    parameters: dict[str, Json] = {}
+    pull_steps: list[dict[str, Json]] | None = None
+    tags: list[str] = []
+    labels: Labels = {}
+    work_queue_name: str | None = None
+    work_queue_id: UUID | None = None
+    last_polled: Timestamp | None = None
+    parameter_openapi_schema: dict[str, Json] | None = None
+    path: str | None = None
+    entrypoint: str | None = None
+    storage_document_id: UUID | None = None
+    infrastructure_document_id: UUID | None = None
+    created_by: Author | None = None
+    updated_by: Author | None = None
+    work_pool_name: str | None = None
+    status: DeploymentStatus | None = DeploymentStatus.NOT_READY
+    enforce_parameter_schema: bool = True
+
+
+class DeploymentCreate(Body, frozen=True, kw_only=True):
+    """``POST /deployments/``: insert or replace by (flow, name)."""
+
+    name: Name
+    flow_id: UUID
+    paused: bool = False
+    schedules: list[DeploymentScheduleCreate] = []
+    concurrency_limit: PositiveLimit | None = None
+    concurrency_options: ConcurrencyOptions | None = None
+    global_concurrency_limit_id: UUID | None = None
+    enforce_parameter_schema: bool = True
+    parameter_openapi_schema: dict[str, Json] | None = None
+    parameters: dict[str, Json] = {}
+    tags: list[str] = []
+    labels: Labels | None = None
+    pull_steps: list[dict[str, Json]] | None = None
+    work_queue_name: str | None = None
+    work_pool_name: str | None = None
+    storage_document_id: UUID | None = None
+    infrastructure_document_id: UUID | None = None
+    description: str | None = None
+    path: str | None = None
+    version: str | None = None
+    entrypoint: str | None = None
+    job_variables: dict[str, Json] = {}
+    version_info: VersionInfo | None = None
+
+
+class DeploymentUpdate(Patch, frozen=True, kw_only=True):
+    """``PATCH /deployments/{id}``."""
+
+    version: str | UnsetType | None = UNSET
+    description: str | UnsetType | None = UNSET
+    paused: bool | UnsetType = UNSET
+    schedules: list[DeploymentScheduleUpdate] | UnsetType = UNSET
+    concurrency_limit: PositiveLimit | UnsetType | None = UNSET
+    concurrency_options: ConcurrencyOptions | UnsetType | None = UNSET
+    global_concurrency_limit_id: UUID | UnsetType | None = UNSET
+    enforce_parameter_schema: bool | UnsetType | None = UNSET
+    parameter_openapi_schema: dict[str, Json] | UnsetType | None = UNSET
+    parameters: dict[str, Json] | UnsetType | None = UNSET
+    tags: list[str] | UnsetType = UNSET
+    work_queue_name: str | UnsetType | None = UNSET
+    work_pool_name: str | UnsetType | None = UNSET
+    path: str | UnsetType | None = UNSET
+    job_variables: dict[str, Json] | UnsetType | None = UNSET
+    pull_steps: list[dict[str, Json]] | UnsetType | None = UNSET
+    entrypoint: str | UnsetType | None = UNSET
+    storage_document_id: UUID | UnsetType | None = UNSET
+    infrastructure_document_id: UUID | UnsetType | None = UNSET
+    version_info: VersionInfo | UnsetType | None = UNSET

@@ -1,0 +1,1 @@
+"""From prefect.yaml to deployments on a server."""

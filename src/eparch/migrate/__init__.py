@@ -1,0 +1,1 @@
+"""From Prefect 2 agents and infrastructure blocks to workers."""

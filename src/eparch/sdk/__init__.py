@@ -1,0 +1,1 @@
+"""Flows and tasks: what runs inside a flow-run process."""

@@ -1,0 +1,1 @@
+"""Build, push and pull steps of a project file."""

@@ -1,0 +1,1 @@
+"""Contract suites and fakes, for Eparch and for third parties."""

@@ -1,0 +1,1 @@
+"""Claims runs of a work pool and runs them on infrastructure."""
