@@ -14,7 +14,7 @@ from eparch.core.model import Body, Json, Timestamp, Value, new_id
 T = TypeVar("T")
 
 ResourceLabels = dict[str, str]
-"""Labels of a resource; ``prefect.resource.id`` names it, related ones also carry ``prefect.resource.role``."""
+"""Labels of a resource: ``prefect.resource.id`` names it, a related one has ``prefect.resource.role`` too."""
 
 
 class Event(Value, frozen=True, kw_only=True):
