@@ -1,0 +1,373 @@
+"""One filter tree for every entity, read from the wire's JSON by one table (wire 4.6).
+
+Owns which fields of an entity can be filtered, with which operators and types, and how it can be sorted.
+``store.where`` turns a ``Query`` into SQL; nothing else reads the tree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from eparch.core.errors import Invalid, did_you_mean
+from eparch.core.model import Timestamp
+from eparch.core.pools import WorkerStatus
+from eparch.core.states import StateType
+
+MAX_LIMIT = 200
+"""Rows of one answer, asked for or not (wire section 1, "Limits")."""
+
+MAX_VALUES = 10_000
+"""Values of one list in a filter."""
+
+MAX_OFFSET = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """``field op value``; what an operator means is in ``OPERATORS``."""
+
+    field: str
+    op: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Conditions joined by ``and_`` or ``or_``; no part at all admits everything."""
+
+    operator: str = "and_"
+    parts: tuple[Condition | Group, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which rows of ``entity``, in which order, from where, how many.
+
+    ``related`` holds groups on other entities that a row must be linked to.
+    """
+
+    entity: str
+    where: Group = field(default_factory=Group)
+    related: tuple[tuple[str, Group], ...] = ()
+    sort: str = "ID_DESC"
+    limit: int = MAX_LIMIT
+    offset: int = 0
+
+    def shape(self) -> tuple[Any, ...]:
+        """All of the query but its values: equal shapes have the same SQL."""
+        related = tuple((entity, _shape(group)) for entity, group in self.related)
+        return (self.entity, _shape(self.where), related, self.sort)
+
+    def values(self) -> list[Any]:
+        """The values, in the order in which ``shape`` names their conditions."""
+        found: list[Any] = []
+        _collect(self.where, found)
+        for _, group in self.related:
+            _collect(group, found)
+        return found
+
+
+def _shape(group: Group) -> tuple[Any, ...]:
+    parts: list[Any] = []
+    for part in group.parts:
+        if isinstance(part, Group):
+            parts.append(_shape(part))
+        elif isinstance(part.value, bool):
+            parts.append((part.field, part.op, part.value))
+        else:
+            parts.append((part.field, part.op))
+    return (group.operator, *parts)
+
+
+def _collect(group: Group, found: list[Any]) -> None:
+    for part in group.parts:
+        if isinstance(part, Group):
+            _collect(part, found)
+        elif not isinstance(part.value, bool):
+            found.append(part.value)
+
+
+OPERATORS: dict[str, str] = {
+    "any_": "is one of",
+    "not_any_": "is none of",
+    "all_": "contains all of",
+    "overlaps_": "contains one of",
+    "is_null_": "is null (for a list: is empty)",
+    "exists_": "is there",
+    "like_": "contains, whatever the case",
+    "startswith_": "starts with one of",
+    "before_": "is at or before",
+    "after_": "is at or after",
+    "ge_": "is at least",
+    "le_": "is at most",
+    "eq_": "is",
+    "query": "contains the words",
+}
+"""What each operator of the tree means; ``any_`` on a list of tags is stored as ``overlaps_``."""
+
+_IDS = list[UUID]
+_TEXTS = list[str]
+_TEXT = msgspec.Meta(max_length=1_000)
+
+_ID = {"any_": _IDS, "not_any_": _IDS}
+_ONE_OF = {"any_": _IDS}
+_NULLABLE_ID = {"any_": _IDS, "is_null_": bool}
+_NAME: dict[str, Any] = {"any_": _TEXTS, "like_": str}
+_WORD: dict[str, Any] = {"any_": _TEXTS}
+_TAGS = {"all_": _TEXTS, "any_": _TEXTS, "is_null_": bool}
+_TIME: dict[str, Any] = {"before_": Timestamp, "after_": Timestamp}
+_NULLABLE_TIME = {**_TIME, "is_null_": bool}
+_NUMBER = {"ge_": int, "le_": int}
+_STATE: dict[str, Any] = {
+    "type": {"any_": list[StateType], "not_any_": list[StateType]},
+    "name": {"any_": _TEXTS, "not_any_": _TEXTS},
+}
+
+FIELDS: dict[str, dict[str, dict[str, Any]]] = {
+    "flows": {"id": _ID, "name": _NAME, "tags": _TAGS, "deployment": {"is_null_": bool}},
+    "flow_runs": {
+        "id": _ID,
+        "name": _NAME,
+        "tags": _TAGS,
+        "deployment_id": _NULLABLE_ID,
+        "work_queue_name": {"any_": _TEXTS, "is_null_": bool},
+        "state": _STATE,
+        "flow_version": _WORD,
+        "start_time": _NULLABLE_TIME,
+        "end_time": _NULLABLE_TIME,
+        "expected_start_time": _TIME,
+        "next_scheduled_start_time": _TIME,
+        "parent_flow_run_id": _ONE_OF,
+        "parent_task_run_id": _NULLABLE_ID,
+        "idempotency_key": {"any_": _TEXTS, "not_any_": _TEXTS},
+        "created_by": {"id_": _IDS, "type_": _TEXTS, "is_null_": bool},
+    },
+    "task_runs": {
+        "id": _ONE_OF,
+        "name": _NAME,
+        "tags": _TAGS,
+        "state": _STATE,
+        "start_time": _NULLABLE_TIME,
+        "end_time": _NULLABLE_TIME,
+        "expected_start_time": _TIME,
+        "subflow_runs": {"exists_": bool},
+        "flow_run_id": _NULLABLE_ID,
+    },
+    "deployments": {
+        "id": _ID,
+        "name": _NAME,
+        "flow_or_deployment_name": {"like_": str},
+        "paused": {"eq_": bool},
+        "tags": _TAGS,
+        "work_queue_name": _WORD,
+        "concurrency_limit": {**_NUMBER, "is_null_": bool},
+    },
+    "work_pools": {"id": _ONE_OF, "name": _WORD, "type": _WORD},
+    "work_queues": {"id": _ONE_OF, "name": {"any_": _TEXTS, "startswith_": _TEXTS}},
+    "workers": {
+        "last_heartbeat_time": _TIME,
+        "status": {"any_": list[WorkerStatus], "not_any_": list[WorkerStatus]},
+    },
+    "logs": {
+        "flow_run_id": _ONE_OF,
+        "task_run_id": _NULLABLE_ID,
+        "level": _NUMBER,
+        "timestamp": _TIME,
+        "text": {"query": str},
+    },
+    "artifacts": {
+        "id": _ONE_OF,
+        "key": {"any_": _TEXTS, "like_": str, "exists_": bool},
+        "flow_run_id": _ONE_OF,
+        "task_run_id": _ONE_OF,
+        "type": {"any_": _TEXTS, "not_any_": _TEXTS},
+    },
+}
+"""Entity -> field -> operator -> type of its value. A nested table (``state``) is a group of fields."""
+
+_BY_AGE = ("CREATED_DESC", "UPDATED_DESC", "NAME_ASC", "NAME_DESC")
+
+SORTS: dict[str, tuple[str, ...]] = {
+    "flows": _BY_AGE,
+    "flow_runs": (
+        "ID_DESC",
+        "START_TIME_ASC",
+        "START_TIME_DESC",
+        "EXPECTED_START_TIME_ASC",
+        "EXPECTED_START_TIME_DESC",
+        "NAME_ASC",
+        "NAME_DESC",
+        "NEXT_SCHEDULED_START_TIME_ASC",
+        "END_TIME_DESC",
+    ),
+    "task_runs": (
+        "ID_DESC",
+        "EXPECTED_START_TIME_ASC",
+        "EXPECTED_START_TIME_DESC",
+        "NAME_ASC",
+        "NAME_DESC",
+        "NEXT_SCHEDULED_START_TIME_ASC",
+        "END_TIME_DESC",
+        "DURATION_DESC",
+        "DURATION_ASC",
+    ),
+    "deployments": _BY_AGE,
+    "logs": ("TIMESTAMP_ASC", "TIMESTAMP_DESC"),
+    "artifacts": ("CREATED_DESC", "UPDATED_DESC", "ID_DESC", "KEY_DESC", "KEY_ASC"),
+    "work_pools": ("NAME_ASC",),
+    "work_queues": ("PRIORITY_ASC",),
+    "workers": ("LAST_HEARTBEAT_TIME_DESC",),
+}
+"""Orders of an entity; those of pools, queues and workers cannot be chosen on the wire."""
+
+_RUNS = ("flows", "flow_runs", "task_runs", "deployments", "work_pools", "work_pool_queues")
+
+_ALIASES = {"work_pool_queues": "work_queues"}
+
+
+@dataclass(frozen=True, slots=True)
+class FilterBody:
+    """The body of a ``/filter`` or ``/count`` endpoint: which keys it takes."""
+
+    entity: str
+    takes: tuple[str, ...]
+    sort: str = ""
+    """The default order; empty where the wire has no ``sort``."""
+    counts: bool = False
+    """A ``/count`` body has no sort, limit or offset."""
+
+    def keys(self) -> tuple[str, ...]:
+        """Every key that the body may have."""
+        if self.counts:
+            return self.takes
+        return (*self.takes, *(("sort",) if self.sort else ()), "limit", "offset")
+
+    def parse(self, body: Any, *, default_limit: int = MAX_LIMIT) -> Query:
+        """The query that ``body`` (decoded JSON, null is an empty one) asks for.
+
+        Raises:
+            Invalid: it has an unknown key, or a value of the wrong type; the message names the place.
+        """
+        body = {} if body is None else body
+        if not isinstance(body, dict):
+            raise Invalid("Invalid body: expected an object.")
+        for key in body:
+            if key not in self.keys():
+                raise _unknown(key, self.keys(), "body")
+        groups = {
+            _ALIASES.get(key, key): _parse_group(_ALIASES.get(key, key), value, f"body.{key}")
+            for key in self.takes
+            if (value := body.get(key)) is not None
+        }
+        where = groups.pop(self.entity, Group())
+        return Query(
+            entity=self.entity,
+            where=where,
+            related=tuple(sorted((k, g) for k, g in groups.items() if g.parts)),
+            sort=self._sort(body),
+            limit=_whole(body, "limit", default_limit, default_limit),
+            offset=_whole(body, "offset", 0, MAX_OFFSET),
+        )
+
+    def _sort(self, body: dict[str, Any]) -> str:
+        sort = body.get("sort") or self.sort or SORTS[self.entity][0]
+        if sort not in SORTS[self.entity]:
+            known = ", ".join(SORTS[self.entity])
+            raise Invalid(f"Invalid sort: {sort!r} is not one of {known}.")
+        return str(sort)
+
+
+def _whole(body: dict[str, Any], key: str, default: int, most: int) -> int:
+    value = body.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise Invalid(f"Invalid {key}: must be a whole number, 0 or more.")
+    if value > most:
+        raise Invalid(f"Invalid {key}: must be less than or equal to {most}.")
+    return value
+
+
+def _unknown(key: str, known: tuple[str, ...] | dict[str, Any], place: str) -> Invalid:
+    hint = did_you_mean(key, known)
+    return Invalid(f"Unknown field {key!r} in {place}. {hint or 'Known: ' + ', '.join(known)}".strip())
+
+
+def _parse_group(entity: str, body: Any, place: str) -> Group:
+    return _group_of(FIELDS[entity], body, place, "")
+
+
+def _operator_of(body: dict[str, Any], place: str) -> str:
+    operator = body.get("operator", "and_") or "and_"
+    if operator not in ("and_", "or_"):
+        raise Invalid(f"Invalid operator in {place}: {operator!r} is neither 'and_' nor 'or_'.")
+    return str(operator)
+
+
+def _group_of(fields: dict[str, dict[str, Any]], body: Any, place: str, prefix: str) -> Group:
+    if not isinstance(body, dict):
+        raise Invalid(f"Invalid {place}: expected an object.")
+    parts: list[Condition | Group] = []
+    for key, value in body.items():
+        if key == "operator" or value is None:
+            continue
+        operators = fields.get(key)
+        if operators is None:
+            raise _unknown(key, fields, place)
+        here = f"{place}.{key}"
+        if any(isinstance(kind, dict) for kind in operators.values()):
+            part = _group_of(operators, value, here, f"{key}_")
+        else:
+            part = _conditions_of(prefix + key, operators, value, here)
+        if part.parts:
+            parts.append(part.parts[0] if len(part.parts) == 1 else part)
+    return Group(_operator_of(body, place), tuple(parts))
+
+
+def _conditions_of(name: str, operators: dict[str, Any], body: Any, place: str) -> Group:
+    if not isinstance(body, dict):
+        raise Invalid(f"Invalid {place}: expected an object.")
+    parts = []
+    for op, value in body.items():
+        if op == "operator" or value is None:
+            continue
+        kind = operators.get(op)
+        if kind is None:
+            raise _unknown(op, operators, place)
+        parts.append(_condition(name, op, kind, value, f"{place}.{op}"))
+    return Group(_operator_of(body, place), tuple(parts))
+
+
+def _condition(name: str, op: str, kind: Any, value: Any, place: str) -> Condition:
+    if isinstance(value, list) and len(value) > MAX_VALUES:
+        raise Invalid(f"Invalid {place}: more than {MAX_VALUES} values.")
+    try:
+        converted = msgspec.convert(value, kind, strict=kind is not datetime)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"Invalid {place}: {error}.") from error
+    if isinstance(converted, str) and "\x00" in converted:
+        raise Invalid(f"Invalid {place}: a text cannot hold NUL.")
+    if name == "tags" and op == "any_":
+        op = "overlaps_"
+    if op in ("id_", "type_"):
+        name, op = f"{name}_{op.rstrip('_')}", "any_"
+    return Condition(name, op, converted)
+
+
+READ_FLOWS = FilterBody("flows", ("flows", "flow_runs", "task_runs", "deployments", "work_pools"), "NAME_ASC")
+READ_FLOW_RUNS = FilterBody("flow_runs", _RUNS, "ID_DESC")
+COUNT_FLOW_RUNS = FilterBody("flow_runs", _RUNS, counts=True)
+READ_TASK_RUNS = FilterBody("task_runs", ("flows", "flow_runs", "task_runs", "deployments"), "ID_DESC")
+READ_DEPLOYMENTS = FilterBody("deployments", _RUNS, "NAME_ASC")
+READ_LOGS = FilterBody("logs", ("logs",), "TIMESTAMP_ASC")
+READ_WORK_POOLS = FilterBody("work_pools", ("work_pools",))
+READ_WORK_QUEUES = FilterBody("work_queues", ("work_queues",))
+READ_WORKERS = FilterBody("workers", ("workers",))
+READ_ARTIFACTS = FilterBody(
+    "artifacts", ("artifacts", "flow_runs", "task_runs", "flows", "deployments"), "ID_DESC"
+)
