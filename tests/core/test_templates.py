@@ -45,7 +45,7 @@ values = st.recursive(
         ("{{ ctx.flow_run.id }}", Kind.CTX, "flow_run.id", ["flow_run", "id"]),
         ("{{ event.resource.id }}", Kind.EVENT, "resource.id", ["resource", "id"]),
         ("{{ x | default('y') }}", Kind.FILTER, "x | default('y')", None),
-        ("{{ event.payload | tojson }}", Kind.EVENT, "event.payload | tojson", None),
+        ("{{ event.payload | tojson }}", Kind.EVENT, "payload | tojson", None),
     ],
 )
 def test_kinds(text: str, kind: Kind, key: str, parts: list[str] | None) -> None:
@@ -192,7 +192,7 @@ def test_rendering_never_breaks_and_escaping_is_the_inverse(pieces: list[str]) -
 @given(names, st.text(max_size=20))
 def test_what_was_put_in_is_not_rendered_again(name: str, text: str) -> None:
     nested = f"{{{{ {name} }}}}{text}"
-    assert render("<{{ x }}>", lookup_in({"x": nested, name: "again"})) == f"<{nested}>"
+    assert render("<{{ x }}>", lookup_in({name: "again", "x": nested})) == f"<{nested}>"
 
 
 def test_the_given_value_is_not_changed() -> None:
