@@ -1,0 +1,309 @@
+"""Running steps in order: placeholders filled, functions found, outputs handed on (features 1.5).
+
+Owns the order, ``id``, ``requires`` and which function a step's name means. Does not own what a step does,
+nor where blocks and variables come from: that is the caller's ``References``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from eparch.core.errors import EparchError, StepFailed, did_you_mean
+from eparch.core.model import UNSET, Json
+from eparch.core.step_names import canonical
+from eparch.core.templates import RESOLVABLE, Kind, Placeholder, find, render, unresolved
+from eparch.steps.command import OUTPUT, Output, run_command
+
+_HOME = "prefect.deployments.steps."
+
+FUNCTIONS: dict[str, str] = {
+    _HOME + "set_working_directory": "eparch.steps.builtin.set_working_directory",
+    _HOME + "run_shell_script": "eparch.steps.builtin.run_shell_script",
+    _HOME + "pip_install_requirements": "eparch.steps.builtin.pip_install_requirements",
+    _HOME + "git_clone": "eparch.steps.git.git_clone",
+}
+"""Stored name of a shipped step -> the function that does it."""
+
+RESERVED = ("id", "requires")
+"""Keys of a step that are not arguments of its function."""
+
+
+class References(Protocol):
+    """Where the values of ``{{ prefect.blocks... }}`` and ``{{ prefect.variables... }}`` come from."""
+
+    def block(self, name: str) -> Any:
+        """What ``<type-slug>.<name>[.path]`` holds.
+
+        Raises:
+            EparchError: it cannot be found.
+        """
+
+    def variable(self, name: str) -> Any:
+        """The value of a variable.
+
+        Raises:
+            EparchError: it cannot be found.
+        """
+
+
+class NoReferences:
+    """For a caller that can fetch neither blocks nor variables: every reference is refused."""
+
+    def block(self, name: str) -> Any:
+        """Refuse the block."""
+        raise StepFailed(
+            f"The block '{name}' cannot be read here",
+            why="nothing that keeps blocks is connected",
+            fix="use an environment variable instead: {{ $NAME }}",
+        )
+
+    def variable(self, name: str) -> Any:
+        """Refuse the variable."""
+        raise StepFailed(
+            f"The variable '{name}' cannot be read here",
+            why="nothing that keeps variables is connected",
+            fix="use an environment variable instead: {{ $NAME }}",
+        )
+
+
+def run_steps(
+    steps: Sequence[Mapping[str, Json]],
+    *,
+    upstream: Mapping[str, Json] | None = None,
+    on_output: Output | None = None,
+    references: References | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Run ``steps`` one after the other; nothing runs after one that failed.
+
+    A step is ``{name: arguments}``. Its outputs are known to those after it by their own names, where the
+    last step wins, and by its ``id``. ``upstream`` holds outputs from before; ``environ`` is
+    ``os.environ`` unless given, read anew for each step, as steps may change it.
+
+    Returns:
+        All outputs, those of ``upstream`` among them.
+
+    Raises:
+        StepFailed: a step cannot be run, or failed; the message begins with its place and name.
+    """
+    outputs: dict[str, Any] = dict(upstream or {})
+    resolved = _Resolver(outputs, references or NoReferences(), environ)
+    token = OUTPUT.set(on_output) if on_output is not None else None
+    try:
+        for number, step in enumerate(steps, 1):
+            if not step:
+                continue
+            try:
+                name, arguments = read_step(step)
+            except StepFailed as error:
+                raise StepFailed(f"Step {number}: {error.message}", why=error.why, fix=error.fix) from error
+            _run_step(f"Step {number} ({name.rpartition('.')[2]})", name, arguments, resolved)
+    finally:
+        if token is not None:
+            OUTPUT.reset(token)
+    return outputs
+
+
+def read_step(step: Mapping[str, Json]) -> tuple[str, dict[str, Json]]:
+    """The name and the arguments of a step.
+
+    Arguments may stand beside a name without a value, as several of Prefect's examples are indented.
+
+    Raises:
+        StepFailed: it is not one name with its arguments.
+    """
+    name = next(iter(step))
+    rest = {key: value for key, value in step.items() if key != name}
+    arguments = step[name]
+    if arguments is None:
+        return name, rest
+    if not isinstance(arguments, Mapping):
+        raise StepFailed(f"The arguments of '{name}' must be a mapping, not {type(arguments).__name__}")
+    if rest:
+        raise StepFailed(
+            f"The step '{name}' has additional keys: {', '.join(rest)}",
+            why="a step is one name with its arguments below it",
+            fix=f"indent them below '{name}', or begin a new step with '- '",
+        )
+    return name, dict(arguments)
+
+
+def _run_step(label: str, name: str, arguments: dict[str, Json], resolved: _Resolver) -> None:
+    reserved = {key: arguments.pop(key, None) for key in RESERVED}
+    try:
+        function = find_function(name, _requirements(reserved["requires"]))
+        given = resolved.fill(arguments)
+        _check_arguments(function, name, given)
+        result = _finish(function(**given))
+    except EparchError as error:
+        raise StepFailed(f"{label}: {error.message}", why=error.why, fix=error.fix) from error
+    except Exception as error:
+        raise StepFailed(f"{label}: {type(error).__name__}: {error}", why=f"'{name}' raised it") from error
+    if isinstance(result, Mapping):
+        if reserved["id"]:
+            resolved.outputs[str(reserved["id"])] = dict(result)
+        resolved.outputs.update(result)
+
+
+class _Resolver:
+    """What placeholders stand for while steps run."""
+
+    def __init__(
+        self, outputs: dict[str, Any], references: References, environ: Mapping[str, str] | None
+    ) -> None:
+        self.outputs, self.references, self.environ = outputs, references, environ
+
+    def fill(self, arguments: dict[str, Json]) -> dict[str, Any]:
+        """The arguments with their placeholders replaced.
+
+        Raises:
+            EparchError: a placeholder stands for nothing (row D9).
+        """
+        for found in unresolved(arguments, self.lookup):
+            raise self.missing(found)
+        filled: dict[str, Any] = render(arguments, self.lookup, kinds=RESOLVABLE)
+        return filled
+
+    def lookup(self, found: Placeholder) -> Any:
+        if found.kind is Kind.OUTPUT:
+            return find(self.outputs, found.name)
+        if found.kind is Kind.ENV:
+            environ = os.environ if self.environ is None else self.environ
+            return environ.get(found.key, UNSET)
+        if found.kind is Kind.BLOCK:
+            return self.references.block(found.key)
+        if found.kind is Kind.VARIABLE:
+            return self.references.variable(found.key)
+        return UNSET
+
+    def missing(self, found: Placeholder) -> StepFailed:
+        if found.kind is Kind.ENV:
+            return StepFailed(
+                f"'{found.text}' stands for nothing",
+                why=f"the environment variable '{found.key}' is not set where this step runs",
+                fix=f"set it there, for a job through its 'env' variable: env: {{{found.key}: ...}}",
+            )
+        known = ", ".join(sorted(self.outputs)) or "none"
+        return StepFailed(
+            f"'{found.text}' stands for nothing",
+            why=f"no step before this one has the output '{found.name}'; known: {known}",
+            fix=did_you_mean(found.name, _paths(self.outputs))
+            or "give the step that makes it an 'id' and put it first",
+        )
+
+
+def find_function(name: str, requirements: Sequence[str] = ()) -> Callable[..., Any]:
+    """The function that the step ``name`` means: a shipped one, or any importable one.
+
+    ``requirements`` are installed with pip if what they name, or the function, cannot be imported. Those that
+    only bring a shipped step's own package are not needed here.
+
+    Raises:
+        StepFailed: there is no such function.
+    """
+    shipped = FUNCTIONS.get(canonical(name))
+    if shipped is not None:
+        return _imported(shipped)
+    if "." not in name:
+        raise StepFailed(
+            f"There is no step '{name}'",
+            why="a step is named by its module and function",
+            fix=_nearest(name) or "write it as 'package.module.function'",
+        )
+    try:
+        for requirement in requirements:
+            importlib.import_module(_module_of(requirement))
+        return _imported(name)
+    except ImportError as error:
+        if not requirements:
+            raise _unknown(name, error) from error
+    run_command([sys.executable, "-m", "pip", "install", *requirements])
+    importlib.invalidate_caches()
+    try:
+        return _imported(name)
+    except ImportError as error:
+        raise _unknown(name, error) from error
+
+
+def _imported(name: str) -> Callable[..., Any]:
+    module, _, attribute = name.rpartition(".")
+    function = getattr(importlib.import_module(module), attribute, None)
+    if not callable(function):
+        raise ImportError(f"the module '{module}' has no function '{attribute}'")
+    return function  # type: ignore[no-any-return]
+
+
+def _unknown(name: str, error: ImportError) -> StepFailed:
+    hint = _nearest(name)
+    return StepFailed(
+        f"The step '{name}' cannot be imported",
+        why=str(error),
+        fix=hint or "install what it is in, for example with 'requires:' in the step",
+    )
+
+
+def _nearest(name: str) -> str:
+    """A hint at the shipped step whose last part is nearest."""
+    from eparch.core.step_names import SHIPPED
+
+    last = {shipped.rpartition(".")[2]: shipped for shipped in SHIPPED}
+    tail = name.rpartition(".")[2]
+    hint = did_you_mean(tail, last)
+    return next((f"Did you mean '{last[known]}'?" for known in last if f"'{known}'" in hint), "")
+
+
+def _requirements(requires: Json) -> list[str]:
+    if not requires:
+        return []
+    found = [requires] if isinstance(requires, str) else [str(item) for item in requires]
+    for requirement in found:
+        if requirement.startswith("-"):
+            raise StepFailed(f"'{requirement}' is not a requirement", why="pip would read it as an option")
+    return found
+
+
+def _module_of(requirement: str) -> str:
+    """The module that a requirement brings, as people name both alike: ``my-steps[x]>=1`` is my_steps."""
+    return re.split(r"[\s<>=!~;\[@(]", requirement.strip())[0].replace("-", "_")
+
+
+def _check_arguments(function: Callable[..., Any], name: str, given: Mapping[str, Any]) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(**given)
+    except TypeError as error:
+        known = [key for key in signature.parameters if key not in given]
+        wrong = next((key for key in given if key not in signature.parameters), "")
+        raise StepFailed(
+            f"'{name}' does not take these arguments",
+            why=str(error),
+            fix=(did_you_mean(wrong, known) if wrong else "")
+            or f"it takes: {', '.join(signature.parameters)}",
+        ) from error
+
+
+def _finish(result: Any) -> Any:
+    if not inspect.isawaitable(result):
+        return result
+    import asyncio
+
+    async def wait() -> Any:
+        return await result
+
+    return asyncio.run(wait())
+
+
+def _paths(outputs: Mapping[str, Any]) -> list[str]:
+    below = [
+        f"{key}.{name}" for key, value in outputs.items() if isinstance(value, Mapping) for name in value
+    ]
+    return [*outputs, *below]
