@@ -16,7 +16,8 @@ A value comes from the first of these that has one:
 4. the default.
 
 `eparch config view --show-sources` says which one it was. A value that cannot be used stops the command
-and is named; an `EPARCH_` variable that is no setting is reported by `eparch config view` and `eparch doctor`.
+and is named; an `EPARCH_` variable that is no setting is reported by `eparch config view` and
+`eparch doctor`.
 Secrets are masked wherever settings are shown.
 
 | setting | variable, aliases | expected | default | meaning |

@@ -171,7 +171,7 @@ def _parse(kind: Any, raw: Any) -> Any:
         return {str(key): str(value) for key, value in table.items()}
     if kind is Path:
         return Path(text)
-    if not isinstance(text, str) or "\x00" in text:
+    if not isinstance(text, str) or not text.isprintable():
         raise ValueError
     return text
 
