@@ -150,13 +150,13 @@ def main(arguments: list[str] | None = None) -> int:
         about = describe(target, asked.preliminary)
 
         def keep(key: str, reading: Reading, target: str = target, about: dict[str, Any] = about) -> None:
-            report.record(book, target, about, key, reading, save=not asked.dry)
+            report.record(book, target, about, key, reading)
+            if not asked.dry:
+                report.save(book)  # at once: who interrupts keeps what was measured
 
         failed += measure_target(target, chosen, keep)
     keys = {measure.key for measure in chosen}
     print("\n".join(render([row for row in report.make_rows(book) if row.key in keys])))
-    if not asked.dry:
-        report.write_page(book)
     for line in failed:
         print(f"not measured: {line}", file=sys.stderr)
     return 1 if failed else 0

@@ -84,12 +84,12 @@ def is_installer(name: str) -> bool:
 
 
 def measure_size(session: Session) -> Reading:
-    """Megabytes of site-packages, without pip and setuptools."""
+    """Megabytes of disk that site-packages takes, without pip and setuptools."""
     folder = find_installation(session)
     files = (
         path for top in folder.iterdir() if not is_installer(top.name) for path in (top, *top.rglob("*"))
     )  # fmt: skip
-    return Reading(sum(path.lstat().st_size for path in files if path.is_file()) / 1e6)
+    return Reading(sum(path.lstat().st_blocks * 512 for path in files if path.is_file()) / 1e6)
 
 
 def measure_packages(session: Session) -> Reading:

@@ -93,9 +93,11 @@ class Wire(asyncio.Protocol):
         return self.answer
 
     def data_received(self, data: bytes) -> None:
+        if self.answer is None or self.answer.done():
+            return
         self.buffer += data
         whole = parse(self.buffer)
-        if whole is not None and self.answer is not None and not self.answer.done():
+        if whole is not None:
             self.answer.set_result(whole)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -165,6 +167,9 @@ async def connect_and_talk(tally: Tally, requests: Sequence[bytes]) -> None:
             if await asyncio.wait_for(converse(wire, requests, ids[number % len(ids)], tally), 60):
                 tally.done += 1
                 tally.times.append(time.perf_counter() - begun)
+            else:  # servers close a connection after some errors, and say so too late
+                wire.transport.close()
+                wire = None
         except (OSError, TimeoutError) as error:
             tally.failures[type(error).__name__] += 1
             wire = None

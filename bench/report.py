@@ -17,30 +17,43 @@ Book = dict[str, dict[str, Any]]
 
 
 def load() -> Book:
-    """What was measured before, by target: what ``record`` was told about it, and ``readings`` by key."""
+    """What was measured before: the fields of a reading by target and key, its circumstances as ``about``."""
     return json.loads(READINGS.read_text()) if READINGS.exists() else {}
 
 
-def record(
-    book: Book, target: str, about: Mapping[str, Any], key: str, reading: Reading, *, save: bool
-) -> None:
-    """Put one reading into ``book`` and, with ``save``, save it at once: who interrupts keeps it."""
-    readings = book.get(target, {}).get("readings", {})
-    book[target] = {**about, "readings": {**readings, key: asdict(reading)}}
-    if not save:
-        return
+def record(book: Book, target: str, about: Mapping[str, Any], key: str, reading: Reading) -> None:
+    """Put one reading into ``book``."""
+    book.setdefault(target, {})[key] = {**asdict(reading), "about": dict(about)}
+
+
+def save(book: Book) -> None:
+    """Keep ``book`` and print it to the page."""
     READINGS.parent.mkdir(exist_ok=True)
     READINGS.write_text(json.dumps(book, indent=1, sort_keys=True) + "\n")
+    PAGE.write_text(make_page(book))
 
 
 def make_rows(book: Book) -> list[Row]:
     """The budget table filled with what ``book`` holds."""
 
     def find(target: str, key: str) -> Reading | None:
-        found = book.get(target, {}).get("readings", {}).get(key)
-        return Reading(**found) if found else None
+        found = book.get(target, {}).get(key)
+        return Reading(found["value"], found["failures"], found["note"]) if found else None
 
     return [replace(row, prefect=find("prefect", row.key), eparch=find("eparch", row.key)) for row in BUDGETS]
+
+
+def tell_circumstances(target: str, readings: Mapping[str, Any]) -> list[str]:
+    """One line for each version, day and machine that a target's rows were measured with."""
+    groups: dict[str, list[str]] = {}
+    for key, found in sorted(readings.items()):
+        about = found["about"]
+        hint = " Preliminary: others used the machine." if about["preliminary"] else ""
+        line = f"- {target} {about['version']}, {about['date']}, on {about['machine']}.{hint}"
+        groups.setdefault(line, []).append(key)
+    if len(groups) == 1:
+        return list(groups)
+    return [f"{line} Rows: {', '.join(keys)}." for line, keys in groups.items()]
 
 
 def make_page(book: Book) -> str:
@@ -51,9 +64,7 @@ def make_page(book: Book) -> str:
         "Printed by `make bench`; do not edit. A ratio says how many times better Eparch is.",
         "",
     ]
-    for target, about in sorted(book.items()):
-        hint = " **Preliminary: the machine was in use by others.**" if about.get("preliminary") else ""
-        lines.append(f"- {target} {about['version']}, {about['date']}, on {about['machine']}.{hint}")
+    lines += [line for target in sorted(book) for line in tell_circumstances(target, book[target])]
     lines += ["", *render(make_rows(book)), "", "## Notes", ""]
     for row in make_rows(book):
         for name, reading in (("Prefect", row.prefect), ("Eparch", row.eparch)):
@@ -67,8 +78,3 @@ def make_page(book: Book) -> str:
         "that creates the run to the start time on the run. Sizes are without pip and setuptools.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def write_page(book: Book) -> None:
-    """Print ``book`` to the page."""
-    PAGE.write_text(make_page(book))

@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from threading import Lock
 
 from eparch import create_markdown_artifact, flow, task, unmapped
 
@@ -24,6 +25,7 @@ LEFT_OUT = {
     "turtledemo",
     "lib2to3",
 }
+PARSER = Lock()  # CPython 3.11 loses count of its depth when threads parse at once
 
 
 @dataclass
@@ -36,7 +38,7 @@ class Summary:
     classes: int = 0
     unreadable: list[str] = field(default_factory=list)
     longest: list[tuple[int, str]] = field(default_factory=list)
-    imports: Counter[str] = field(default_factory=Counter)
+    imports: dict[str, int] = field(default_factory=dict)
 
 
 @task
@@ -60,7 +62,8 @@ def parse(batch: list[str], top: int) -> dict:
     for name in batch:
         try:
             source = (root / name).read_text(encoding="utf-8")
-            tree = ast.parse(source)
+            with PARSER:
+                tree = ast.parse(source)
         except (SyntaxError, UnicodeDecodeError, OSError):
             summary.unreadable.append(name)
             continue
@@ -73,6 +76,7 @@ def parse(batch: list[str], top: int) -> dict:
 
 def count_nodes(tree: ast.AST, name: str, summary: Summary) -> None:
     """Add the functions, classes and imports of one module to ``summary``."""
+    imports = Counter(summary.imports)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             summary.functions += 1
@@ -81,9 +85,10 @@ def count_nodes(tree: ast.AST, name: str, summary: Summary) -> None:
         elif isinstance(node, ast.ClassDef):
             summary.classes += 1
         elif isinstance(node, ast.Import):
-            summary.imports.update({alias.name.partition(".")[0] for alias in node.names})
+            imports.update({alias.name.partition(".")[0] for alias in node.names})
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            summary.imports[node.module.partition(".")[0]] += 1
+            imports[node.module.partition(".")[0]] += 1
+    summary.imports = dict(imports)
 
 
 @task(retries=1, retry_delay_seconds=0.1)
@@ -106,7 +111,7 @@ def add_up(parts: list[dict], top: int) -> dict:
         total.classes += part["classes"]
         total.unreadable += part["unreadable"]
         total.longest += [tuple(entry) for entry in part["longest"]]
-        total.imports.update(part["imports"])
+        total.imports = dict(Counter(total.imports) + Counter(part["imports"]))
     total.longest = sorted(total.longest, reverse=True)[:top]
     return asdict(total)
 
