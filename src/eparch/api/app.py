@@ -1,0 +1,300 @@
+"""The server as an ASGI application, and the process that runs it.
+
+Owns the order in which a request passes: size of the headers, gate, route, handler, encoding; the life
+of the services; starting and stopping. Knows no entity.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from eparch.api.auth import Gate, oversized
+from eparch.api.errors import answer_to
+from eparch.api.policy import BASE_PATH, Policy
+from eparch.api.request import Answer, Disconnected, Receive, Request, Scope, Send, Services
+from eparch.api.router import HANDLERS, MethodNotAllowed, Route, Router, body_of
+from eparch.api.sockets import Feeds, Socket, run_socket
+
+if TYPE_CHECKING:
+    from eparch.settings import Settings
+
+Site = Callable[[Scope, Receive, Send], Awaitable[None]]
+"""An ASGI application."""
+
+Opening = Callable[[Services], AbstractAsyncContextManager[None]]
+"""Opens what the handlers use and puts it into the services, until the server stops."""
+
+OPEN_TO_ALL = frozenset({f"{BASE_PATH}/health", f"{BASE_PATH}/ready"})
+"""Paths that can be read without the secret: probes have none (wire section 1, "Auth")."""
+
+UNCOUNTED = OPEN_TO_ALL | {f"{BASE_PATH}/eparch"}
+"""Asking whether the server is there does not keep it from stopping when idle."""
+
+GZIP_FROM = 1024
+"""Bytes of a body from which it is compressed."""
+GZIP_APART = 256 * 1024
+"""Bytes from which it is compressed in a thread, so that nobody waits for it."""
+MAX_TARGET = 16 * 1024
+"""Bytes of a path with its query."""
+
+_JSON = (b"content-type", b"application/json")
+_NOSNIFF = (b"x-content-type-options", b"nosniff")
+_VARY = (b"vary", b"Accept-Encoding, Origin")
+_DOCS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+
+
+class App:
+    """One server: an ASGI callable."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        routes: Iterable[Route],
+        *,
+        opening: Opening | None = None,
+        feeds: Callable[[Services], Feeds] | None = None,
+        site: Site | None = None,
+    ) -> None:
+        """``site`` answers what is not below the base path (the web page); ``feeds`` serve the sockets."""
+        self.policy = policy
+        self.gate = Gate(policy)
+        self.router = Router(BASE_PATH, routes)
+        self.services: Services | None = None
+        self.failure: BaseException | None = None
+        """What went wrong at the start."""
+        self.active_at = time.monotonic()
+        self.open_sockets = 0
+        self._opening = opening
+        self._feeds = feeds
+        self._site = site
+        self._stack = AsyncExitStack()
+        self._document: bytes | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection (ASGI 3)."""
+        kind = scope["type"]
+        if kind == "http":
+            await self._serve_http(scope, receive, send)
+        elif kind == "websocket":
+            await self._serve_socket(scope, receive, send)
+        elif kind == "lifespan":
+            await self._live(receive, send)
+
+    # Life
+
+    async def start(self) -> None:
+        """Open what the handlers use.
+
+        Raises:
+            EparchError: the database cannot be used.
+        """
+        services = Services(self.policy, self.gate, datetime.now(UTC))
+        if self._opening is not None:
+            await self._stack.enter_async_context(self._opening(services))
+        self.services = services
+
+    def begin_stop(self) -> None:
+        """Tell whoever waits for something (workers, sockets) that it will not come."""
+        if self.services is not None:
+            self.services.stopping.set()
+
+    async def stop(self) -> None:
+        """Close what ``start`` opened."""
+        self.begin_stop()
+        self.services = None
+        await self._stack.aclose()
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.start()
+        except Exception as error:
+            self.failure = error
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def idle_seconds(self) -> float:
+        """How long nobody has wanted anything."""
+        return 0.0 if self.open_sockets else time.monotonic() - self.active_at
+
+    # HTTP
+
+    async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        if path not in UNCOUNTED:
+            self.active_at = time.monotonic()
+        if self._site is not None and not self._owns(path):
+            await self._site(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        try:
+            answer = await self._answer(scope, receive, headers)
+            body = body_of(answer)
+        except Disconnected:
+            return
+        except MethodNotAllowed as error:
+            answer = Answer(405, {"detail": "Method Not Allowed"}, {"allow": error.allowed})
+            body = body_of(answer)
+        except Exception as error:
+            answer = answer_to(error)
+            body = body_of(answer)
+        await self._send(scope["method"], headers, answer, body, send)
+
+    def _owns(self, path: str) -> bool:
+        return self.router.owns(path) or path in ("/docs", "/openapi.json")
+
+    async def _answer(self, scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> Answer:
+        method: str = scope["method"]
+        raw: bytes = scope.get("raw_path") or scope["path"].encode()
+        if len(raw) + len(scope.get("query_string", b"")) > MAX_TARGET:
+            return Answer(414, {"detail": "The path is too long."})
+        if oversized(scope["headers"]):
+            return Answer(431, {"detail": "The headers are too large."})
+        if method == "OPTIONS" and (preflight := self._preflight(headers)) is not None:
+            return preflight
+        self.gate.admit(
+            method, headers, open_to_all=method in ("GET", "HEAD") and scope["path"] in OPEN_TO_ALL
+        )
+        if self.services is None:
+            return Answer(503, {"exception_message": "Service Unavailable"}, {"retry-after": "1"})
+        path = raw.decode("latin-1")
+        if method in ("GET", "HEAD") and (page := self._page(path)) is not None:
+            return page
+        route, values = self.router.find(method, path)
+        return await route.call(Request(scope, receive, headers, self.services), values)
+
+    def _page(self, path: str) -> Answer | None:
+        page = path.removeprefix(BASE_PATH).removesuffix("/")
+        if page == "/openapi.json":
+            if self._document is None:
+                from eparch.api.openapi import document
+                from eparch.core.model import encode
+
+                self._document = encode(document(route.endpoint for route in self.router.routes))
+            return Answer(200, self._document, media="application/json; charset=utf-8")
+        if page == "/docs":
+            from importlib.resources import files
+
+            html = files("eparch.api").joinpath("docs.html").read_bytes()
+            return Answer(
+                200,
+                html,
+                {"content-security-policy": _DOCS_POLICY, "x-frame-options": "DENY"},
+                "text/html; charset=utf-8",
+            )
+        return None
+
+    def _preflight(self, headers: dict[bytes, bytes]) -> Answer | None:
+        origin = headers.get(b"origin")
+        if origin is None or b"access-control-request-method" not in headers:
+            return None
+        site = origin.decode("latin-1")
+        if not self.gate.allows(site):
+            return Answer(403, {"detail": "Disallowed CORS origin"})
+        asked = headers.get(b"access-control-request-headers", b"*").decode("latin-1")
+        return Answer(
+            200,
+            "OK",
+            {
+                "access-control-allow-methods": "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT",
+                "access-control-allow-headers": asked[:2000],
+                "access-control-max-age": "600",
+            },
+        )
+
+    async def _send(
+        self, method: str, asked: dict[bytes, bytes], answer: Answer, body: bytes, send: Send
+    ) -> None:
+        headers = [_JSON, _NOSNIFF, _VARY]
+        if answer.media != "application/json":
+            headers[0] = (b"content-type", answer.media.encode())
+        if len(body) >= GZIP_FROM and b"gzip" in asked.get(b"accept-encoding", b""):
+            body = await asyncio.to_thread(_gzip, body) if len(body) >= GZIP_APART else _gzip(body)
+            headers.append((b"content-encoding", b"gzip"))
+        if answer.status != 204:
+            headers.append((b"content-length", str(len(body)).encode()))
+        else:
+            headers[0] = _NOSNIFF
+            del headers[1]
+        for name, value in answer.headers.items():
+            headers.append((name.encode("latin-1"), value.encode("latin-1", "replace")))
+        origin = asked.get(b"origin")
+        if origin is not None and self.gate.allows(origin.decode("latin-1")):
+            headers.append((b"access-control-allow-origin", origin))
+        start: MutableMapping[str, Any] = {"type": "http.response.start", "status": answer.status}
+        start["headers"] = headers
+        await send(start)
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+
+    # Sockets
+
+    async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"].removesuffix("/")
+        if self._site is not None and not self._owns(path):
+            await self._site(scope, receive, send)
+            return
+        socket = Socket(scope, receive, send, self.policy.max_event_bytes)
+        if self.services is None or self._feeds is None:
+            await socket.close(1013, "The server is not ready.")
+            return
+        self.open_sockets += 1
+        try:
+            await run_socket(
+                socket, path.removeprefix(BASE_PATH + "/"), self.gate, self._feeds(self.services)
+            )
+        finally:
+            self.open_sockets -= 1
+            self.active_at = time.monotonic()
+
+
+def _gzip(body: bytes) -> bytes:
+    # wbits 31 is the gzip format; the first level is most of the gain at a fifth of the cost.
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+    return packer.compress(body) + packer.flush()
+
+
+def create_app(settings: Settings, *, idle_seconds: float = 0.0, site: Site | None = None) -> App:
+    """The server that ``settings`` describe; its lifespan opens and closes all that it uses.
+
+    ``idle_seconds`` > 0: the policy of a server that stops when nobody wants anything.
+    """
+    from eparch.api import root  # noqa: F401
+
+    return App(Policy.of(settings, idle_seconds=idle_seconds), HANDLERS.values(), site=site)
+
+
+def serve(
+    settings: Settings,
+    host: str | None = None,
+    port: int | None = None,
+    on_ready: Callable[[str], None] | None = None,
+    *,
+    idle_seconds: float = 0.0,
+    site: Site | None = None,
+) -> None:
+    """Run the server in this process until SIGTERM, SIGINT, or until it was idle for ``idle_seconds``.
+
+    ``on_ready`` is called with the URL of the API once the server listens; without it the URL is printed.
+    ``host`` and ``port`` default to those of ``settings``; port 0 takes a free one.
+
+    Raises:
+        Usage: nothing can listen at that address.
+        EparchError: the server could not start, for example because of its database.
+    """
+    from eparch.api.listening import listen, run
+
+    app = create_app(settings, idle_seconds=idle_seconds, site=site)
+    with listen(
+        settings.server_host if host is None else host, settings.server_port if port is None else port
+    ) as sock:
+        run(app, sock, on_ready)

@@ -1,0 +1,228 @@
+"""The OpenAPI document of the API, made from the endpoints and the table of filters.
+
+Owns nothing but the translation: what an endpoint takes and gives is ``core.calls`` and ``core.filters``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from eparch.api.router import is_uuid, parameters_of
+from eparch.core.calls import Endpoint
+from eparch.core.filters import FIELDS, SORTS, FilterBody
+from eparch.version import __version__
+
+_REF = "#/components/schemas/{name}"
+
+_ERROR: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "detail": {"type": "string"},
+        "exception_message": {"type": "string"},
+        "why": {"type": "string"},
+        "fix": {"type": "string"},
+        "error_id": {"type": "string"},
+    },
+}
+
+_INVALID: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        **_ERROR["properties"],
+        "exception_detail": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["loc", "msg", "type"],
+                "properties": {
+                    "loc": {"type": "array", "items": {"type": ["string", "integer"]}},
+                    "msg": {"type": "string"},
+                    "type": {"type": "string"},
+                    "input": {},
+                },
+            },
+        },
+        "request_body": {},
+    },
+}
+
+_ERRORS: dict[int, str] = {
+    400: "Error",
+    401: "Error",
+    403: "Error",
+    404: "Error",
+    409: "Error",
+    410: "Error",
+    413: "Error",
+    422: "InvalidRequest",
+    423: "Error",
+    503: "Error",
+}
+"""Status -> schema of what any operation may be refused with."""
+
+
+def document(endpoints: Iterable[Endpoint[Any]]) -> dict[str, Any]:
+    """OpenAPI 3.1 for ``endpoints``; paths are relative to the server's base path, as on the wire."""
+    listed = list(endpoints)
+    kinds: list[Any] = []
+    for endpoint in listed:
+        kinds.append(endpoint.answer)
+        if endpoint.body is not None and not isinstance(endpoint.body, FilterBody):
+            kinds.append(endpoint.body)
+    schemas, components = msgspec.json.schema_components(kinds, ref_template=_REF)
+    found = dict(zip(map(_key, kinds), schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in listed:
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, found)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Eparch",
+            "version": __version__,
+            "summary": "The REST API of Prefect 3, with extensions.",
+        },
+        "servers": [{"url": "/api"}],
+        "paths": paths,
+        "components": {
+            "schemas": {**components, **_filter_schemas(), "Error": _ERROR, "InvalidRequest": _INVALID},
+            "securitySchemes": {
+                "basic": {"type": "http", "scheme": "basic"},
+                "bearer": {"type": "http", "scheme": "bearer"},
+            },
+        },
+        "security": [{}, {"basic": []}, {"bearer": []}],
+    }
+
+
+def _key(kind: Any) -> str:
+    return repr(kind)
+
+
+def _operation(endpoint: Endpoint[Any], found: dict[str, Any]) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "tags": [endpoint.tag],
+        "summary": endpoint.summary or _summary(endpoint),
+        "operationId": _identifier(endpoint),
+        "parameters": _parameters(endpoint),
+        "responses": _responses(endpoint, found),
+    }
+    if isinstance(endpoint.body, FilterBody):
+        operation["requestBody"] = _content(_body_schema(endpoint.body))
+    elif endpoint.body is not None:
+        required = endpoint.method != "POST" or bool(_required(endpoint.body))
+        operation["requestBody"] = {**_content(found[_key(endpoint.body)]), "required": required}
+    return operation
+
+
+def _required(kind: Any) -> bool:
+    try:
+        fields = msgspec.structs.fields(kind)
+    except TypeError:
+        return True
+    return any(field.required for field in fields)
+
+
+def _summary(endpoint: Endpoint[Any]) -> str:
+    words = [part for part in endpoint.path.strip("/").split("/") if not part.startswith("{")]
+    return f"{endpoint.method.capitalize()} {' '.join(words).replace('_', ' ')}"
+
+
+def _identifier(endpoint: Endpoint[Any]) -> str:
+    words = endpoint.path.strip("/").replace("{", "").replace("}", "").replace("-", "_").split("/")
+    return "_".join([endpoint.method.lower(), *words])
+
+
+def _parameters(endpoint: Endpoint[Any]) -> list[dict[str, Any]]:
+    found = []
+    for name in parameters_of(endpoint.path):
+        schema: dict[str, Any] = {"type": "string"}
+        if is_uuid(name):
+            schema["format"] = "uuid"
+        else:
+            schema["minLength"] = 1
+        found.append({"name": name, "in": "path", "required": True, "schema": schema})
+    found += [
+        {"name": name, "in": "query", "required": True, "schema": {"type": "string"}}
+        for name in endpoint.query
+    ]
+    return found
+
+
+def _responses(endpoint: Endpoint[Any], found: dict[str, Any]) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for status in (endpoint.status, *endpoint.also):
+        responses[str(status)] = {"description": HTTPStatus(status).phrase}
+        if status != 204:
+            responses[str(status)].update(_content(found[_key(endpoint.answer)]))
+    for status, name in _ERRORS.items():
+        responses[str(status)] = {"description": HTTPStatus(status).phrase, **_content(_ref(name))}
+    return responses
+
+
+def _content(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"content": {"application/json": {"schema": schema}}}
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": _REF.format(name=name)}
+
+
+# Filters
+
+
+def _filter_name(entity: str) -> str:
+    return "".join(word.capitalize() for word in entity.split("_")) + "Filter"
+
+
+def _filter_schemas() -> dict[str, Any]:
+    return {_filter_name(entity): _group_schema(fields) for entity, fields in FIELDS.items()}
+
+
+def _group_schema(fields: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    properties = {
+        name: _nullable(
+            _group_schema(operators)
+            if any(isinstance(kind, dict) for kind in operators.values())
+            else _object({op: _nullable(_value_schema(kind)) for op, kind in operators.items()})
+        )
+        for name, operators in fields.items()
+    }
+    return _object(properties)
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    operator = {"enum": ["and_", "or_", None]}
+    return {
+        "type": "object",
+        "properties": {"operator": operator, **properties},
+        "additionalProperties": False,
+    }
+
+
+def _value_schema(kind: Any) -> dict[str, Any]:
+    (schema,), components = msgspec.json.schema_components([kind], ref_template=_REF)
+    items = schema.get("items")
+    if items and "$ref" in items:
+        schema = {**schema, "items": components[items["$ref"].rpartition("/")[2]]}
+    return schema
+
+
+def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _body_schema(body: FilterBody) -> dict[str, Any]:
+    names = {"work_pool_queues": "work_queues"}
+    properties: dict[str, Any] = {
+        key: _nullable(_ref(_filter_name(names.get(key, key)))) for key in body.takes
+    }
+    if not body.counts:
+        if body.sort:
+            properties["sort"] = {"enum": [*SORTS[body.entity], None]}
+        properties["limit"] = _nullable({"type": "integer", "minimum": 0, "maximum": 200})
+        properties["offset"] = _nullable({"type": "integer", "minimum": 0})
+    return {"type": "object", "properties": properties, "additionalProperties": False}

@@ -1,0 +1,67 @@
+"""Root and admin: is it there, is it ready, which version, which token (wire section 1, "Root/meta")."""
+
+from __future__ import annotations
+
+from eparch.api.policy import API_VERSION
+from eparch.api.request import Request
+from eparch.api.router import handles
+from eparch.core import calls
+from eparch.core.calls import CsrfToken, ResultStorage, ServerFacts
+from eparch.core.errors import Invalid
+from eparch.version import __version__
+
+
+@handles(calls.read_health)
+async def read_health(request: Request) -> bool:
+    """The process answers."""
+    return True
+
+
+@handles(calls.read_ready)
+async def read_ready(request: Request) -> dict[str, str]:
+    """The server can do its work: it has started, so its database is open."""
+    return {"message": "OK"}
+
+
+@handles(calls.read_hello)
+async def read_hello(request: Request) -> str:
+    """Says hello."""
+    return "👋"
+
+
+@handles(calls.read_version)
+async def read_version(request: Request) -> str:
+    """The version of the API."""
+    return API_VERSION
+
+
+@handles(calls.read_admin_version)
+async def read_admin_version(request: Request) -> str:
+    """The version of Prefect whose API this is: clients compare its major number with theirs."""
+    return request.services.policy.admin_version
+
+
+@handles(calls.read_server)
+async def read_server(request: Request) -> ServerFacts:
+    """What our own clients ask, to know that the server is one of ours."""
+    services = request.services
+    return ServerFacts(
+        version=__version__,
+        database=services.policy.database_kind,
+        started=services.started,
+        idle_seconds=services.policy.idle_seconds,
+    )
+
+
+@handles(calls.read_result_storage)
+async def read_result_storage(request: Request) -> ResultStorage:
+    """No block keeps results by default."""
+    return ResultStorage()
+
+
+@handles(calls.read_csrf_token)
+async def read_csrf_token(request: Request, client: str) -> CsrfToken:
+    """A token for ``client``; refused when none is needed, as clients expect (wire section 1, "CSRF")."""
+    if not request.services.policy.csrf_enabled:
+        raise Invalid("CSRF protection is disabled.")
+    return request.services.gate.issue(client[:500])

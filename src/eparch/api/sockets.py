@@ -1,0 +1,294 @@
+"""The sockets: events in, events out (wire 4.3).
+
+Owns the handshake, the frames, back-pressure and how a connection ends. What an event means is none of
+its business: events go to ``record`` and come from ``read`` and a broadcast, both handed in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from eparch.api.auth import Gate
+from eparch.api.request import Receive, Scope, Send
+from eparch.api.router import without_nul
+from eparch.core.errors import EparchError, Forbidden, Invalid
+from eparch.core.events import Event, EventFilter, ReceivedEvent
+from eparch.core.model import decode, encode
+from eparch.orchestration.broadcast import Broadcast, FellBehind, Subscription
+
+logger = logging.getLogger("eparch.api.sockets")
+
+SUBPROTOCOL = "prefect"
+HANDSHAKE_SECONDS = 30.0
+MAX_BATCH = 500
+"""Events that are recorded at once."""
+MAX_QUEUE = 2000
+"""Events of one socket that wait to be recorded; when there are more, the socket is not read."""
+BACKFILL = timedelta(minutes=15)
+BACKFILL_PAGE = 250
+
+PROTOCOL_ERROR = 1002
+POLICY_VIOLATION = 1008
+SERVER_ERROR = 1011
+SERVICE_RESTART = 1012
+TRY_AGAIN_LATER = 1013
+
+Record = Callable[[list[Event]], Awaitable[None]]
+"""Makes events durable; raises ``Invalid`` when they can never be."""
+
+Read = Callable[[EventFilter, "ReceivedEvent | None", int], Awaitable[list[ReceivedEvent]]]
+"""The oldest events that a filter admits, after the given one, at most so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feeds:
+    """Where events go and come from."""
+
+    record: Record
+    read: Read
+    events: Broadcast[ReceivedEvent]
+
+
+class Closed(Exception):
+    """The connection is over."""
+
+
+class Socket:
+    """One connection, as text frames."""
+
+    __slots__ = ("_receive", "_send", "headers", "max_bytes", "scope")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, max_bytes: int) -> None:
+        """A frame of more than ``max_bytes`` ends the connection."""
+        self.scope = scope
+        self.headers = dict(scope["headers"])
+        self.max_bytes = max_bytes
+        self._receive = receive
+        self._send = send
+
+    async def is_asked(self) -> bool:
+        """Whether a client really wants to connect."""
+        return bool((await self._receive())["type"] == "websocket.connect")
+
+    async def accept(self, subprotocol: str | None) -> None:
+        """Open it."""
+        await self._send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
+
+    async def receive(self) -> str | bytes:
+        """The next frame.
+
+        Raises:
+            Closed: there is none.
+        """
+        message = await self._receive()
+        if message["type"] != "websocket.receive":
+            raise Closed
+        frame: str | bytes | None = message.get("text")
+        if frame is None:
+            frame = message.get("bytes") or b""
+        if len(frame) > self.max_bytes:
+            await self.close(1009, f"A frame may have {self.max_bytes} bytes.")
+            raise Closed
+        return frame
+
+    async def send(self, value: Any) -> None:
+        """Send ``value`` as JSON."""
+        await self._send({"type": "websocket.send", "text": encode(value).decode()})
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """End it; before it was accepted this is HTTP 403. ``reason`` is cut to what a frame can hold."""
+        reason = reason.encode()[:120].decode("utf-8", "ignore")
+        with contextlib.suppress(Exception):
+            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+
+
+async def run_socket(socket: Socket, name: str, gate: Gate, feeds: Feeds) -> None:
+    """Serve one connection to ``events/in`` or ``events/out``, to its end; any other name is refused (403).
+
+    Clients take the refusal as "not offered here" and fall back to HTTP (wire 4.3, ``workers/connect``).
+    """
+    if not await socket.is_asked():
+        return
+    serve = {"events/in": _take_events, "events/out": _give_events}.get(name)
+    if serve is None or not _origin_admitted(socket, gate):
+        await socket.close(POLICY_VIOLATION)
+        return
+    try:
+        if await _shake_hands(socket, gate):
+            await serve(socket, feeds)
+    except Closed:
+        pass
+    except FellBehind:
+        await socket.close(TRY_AGAIN_LATER, "Too slow: events were lost. Connect again.")
+    except EparchError as error:
+        logger.warning("A socket was closed: %s", error.message)
+        await socket.close(SERVER_ERROR, error.message)
+    except Exception:
+        logger.exception("A socket failed.")
+        await socket.close(SERVER_ERROR, "Internal Server Error")
+
+
+def _origin_admitted(socket: Socket, gate: Gate) -> bool:
+    origin = socket.headers.get(b"origin")
+    if origin is None:
+        return True
+    try:
+        gate.check_origin(origin, socket.headers)
+    except Forbidden:
+        return False
+    return True
+
+
+async def _shake_hands(socket: Socket, gate: Gate) -> bool:
+    """Accept and authenticate; False when the connection was closed instead (wire 4.3)."""
+    if SUBPROTOCOL not in socket.scope.get("subprotocols", ()):
+        if gate.asks_secret:
+            await socket.close(PROTOCOL_ERROR, "'prefect' subprotocol required when auth is configured")
+            return False
+        await socket.accept(None)
+        return True
+    await socket.accept(SUBPROTOCOL)
+    message = await _first_message(socket)
+    if message.get("type") != "auth":
+        await socket.close(POLICY_VIOLATION, "Expected 'auth' message")
+        return False
+    if not gate.admit_token(message.get("token")):
+        reason = "Invalid token" if message.get("token") else "Auth required but no token provided"
+        await socket.close(POLICY_VIOLATION, reason)
+        return False
+    await socket.send({"type": "auth_success"})
+    return True
+
+
+async def _first_message(socket: Socket) -> dict[str, Any]:
+    try:
+        async with asyncio.timeout(HANDSHAKE_SECONDS):
+            message: Any = decode(await socket.receive())
+    except (TimeoutError, ValueError, RecursionError):
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+async def _take_events(socket: Socket, feeds: Feeds) -> None:
+    """``events/in``: one event a frame, recorded in batches while more arrive."""
+    queue: asyncio.Queue[Event] = asyncio.Queue(MAX_QUEUE)
+    writer = asyncio.create_task(_record_all(queue, feeds.record))
+    reader = asyncio.create_task(_read_events(socket, queue))
+    tasks = [writer, reader]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not writer.done():
+            # Whatever was received is recorded, also when the sender has gone.
+            tasks.append(asyncio.create_task(queue.join()))
+            await asyncio.wait((writer, tasks[-1]), return_when=asyncio.FIRST_COMPLETED)
+        if writer.done():
+            writer.result()
+        reader.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _read_events(socket: Socket, queue: asyncio.Queue[Event]) -> None:
+    while True:
+        event = _event_of(await socket.receive())
+        if event is not None:
+            await queue.put(event)
+
+
+def _event_of(frame: str | bytes) -> Event | None:
+    """The event in ``frame``; None when there is none.
+
+    One bad frame does not end the connection: the sender would connect again and send it again, forever.
+    """
+    data = frame.encode("utf-8", "replace") if isinstance(frame, str) else frame
+    try:
+        event: Event = decode(without_nul(data), Event)
+    except (ValueError, RecursionError) as error:
+        logger.warning("An event was refused: %s", error)
+        return None
+    return event
+
+
+async def _record_all(queue: asyncio.Queue[Event], record: Record) -> None:
+    while True:
+        batch = [await queue.get()]
+        while len(batch) < MAX_BATCH and not queue.empty():
+            batch.append(queue.get_nowait())
+        try:
+            await record(batch)
+        except Invalid as error:
+            logger.warning("%d events were refused: %s", len(batch), error.message)
+        for _ in batch:
+            queue.task_done()
+
+
+async def _give_events(socket: Socket, feeds: Feeds) -> None:
+    """``events/out``: what was and what comes, for one filter, each event once."""
+    message = await _first_message(socket)
+    if message.get("type") != "filter":
+        await socket.close(PROTOCOL_ERROR, "Expected 'filter' message")
+        return
+    try:
+        wanted = msgspec.convert(message.get("filter"), EventFilter)
+    except msgspec.ValidationError as error:
+        await socket.close(PROTOCOL_ERROR, f"Invalid filter: {error}")
+        return
+    # Listening begins before looking back, so that nothing falls between.
+    async with feeds.events.subscribe(wanted.admits) as live:
+        past = feeds.read if message.get("backfill", True) else None
+        sending = asyncio.create_task(_send_events(socket, past, wanted, live))
+        leaving = asyncio.create_task(_until_closed(socket))
+        try:
+            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+                await socket.close(SERVICE_RESTART, "The server stops.")
+        finally:
+            for task in (sending, leaving):
+                task.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+
+
+async def _send_events(
+    socket: Socket, past: Read | None, wanted: EventFilter, live: Subscription[ReceivedEvent]
+) -> None:
+    sent = await _send_backfill(socket, past, wanted) if past is not None else set()
+    async for event in live:
+        if event.id in sent:
+            sent.discard(event.id)
+            continue
+        await socket.send({"type": "event", "event": event})
+
+
+async def _send_backfill(socket: Socket, read: Read, wanted: EventFilter) -> set[Any]:
+    earliest = datetime.now(UTC) - BACKFILL
+    since = wanted.occurred.since
+    occurred = msgspec.structs.replace(wanted.occurred, since=max(since, earliest) if since else earliest)
+    past = msgspec.structs.replace(wanted, occurred=occurred, order="ASC")
+    sent: set[Any] = set()
+    last: ReceivedEvent | None = None
+    while True:
+        page = await read(past, last, BACKFILL_PAGE)
+        for event in page:
+            if event.id not in sent:
+                sent.add(event.id)
+                await socket.send({"type": "event", "event": event})
+        if len(page) < BACKFILL_PAGE:
+            return sent
+        last = page[-1]
+
+
+async def _until_closed(socket: Socket) -> None:
+    with contextlib.suppress(Closed):
+        while True:
+            await socket.receive()
