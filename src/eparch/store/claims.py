@@ -1,0 +1,195 @@
+"""Claims: finding due runs inside every limit, and keeping who holds them (rows W15, W16, P14, P15)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from eparch.core.pools import Claim
+from eparch.store import tables as t
+from eparch.store.dialect import AnyOf, JsonText
+from eparch.store.statement import Statement, Steps, delete, insert, param
+
+_run, _claim, _queue, _pool = t.flow_run, t.claim, t.work_queue, t.work_pool
+
+_SCHEDULED = _run.c.state_type == sa.literal_column("'SCHEDULED'")
+
+_POOL = Statement(
+    sa.select(_pool.c.id, _pool.c.is_paused, _pool.c.concurrency_limit).where(
+        _pool.c.name == param("name", _pool.c.name)
+    )
+)
+_QUEUES = Statement(
+    sa.select(_queue.c.id, _queue.c.name, _queue.c.is_paused, _queue.c.concurrency_limit, _queue.c.priority)
+    .where(_queue.c.work_pool_id == param("work_pool_id", _queue.c.work_pool_id))
+    .order_by(_queue.c.priority, _queue.c.name)
+)
+_LOCK_POOL = Statement(sa.select(_pool.c.id).where(_pool.c.id == param("id", _pool.c.id)).with_for_update())
+_HELD = Statement(
+    sa.select(_claim.c.work_queue_id, sa.func.count())
+    .where(_claim.c.work_pool_id == param("work_pool_id", _claim.c.work_pool_id))
+    .group_by(_claim.c.work_queue_id)
+)
+
+
+def _due(scheduled_after: bool) -> sa.Select[Any]:
+    """Due runs of one queue, oldest first; those whose deployment is full are passed over (row P15)."""
+    deployment = t.deployment
+    taken = (
+        sa.select(sa.func.count())
+        .select_from(_claim)
+        .where(_claim.c.slot_of == deployment.c.id)
+        .scalar_subquery()
+    )
+    strategy = JsonText(deployment.c.concurrency_options, "collision_strategy")
+    cancels_new = strategy == sa.literal_column("'CANCEL_NEW'")
+    chosen = (
+        sa.select(_run.c.id, _run.c.deployment_id, _run.c.next_scheduled_start_time)
+        .select_from(_run.outerjoin(deployment, deployment.c.id == _run.c.deployment_id))
+        .where(
+            _SCHEDULED,
+            _run.c.work_queue_id == param("work_queue_id", _run.c.work_queue_id),
+            _run.c.next_scheduled_start_time <= param("before", _run.c.next_scheduled_start_time),
+            _run.c.in_process_retry.is_(sa.false()),
+            sa.or_(
+                deployment.c.concurrency_limit.is_(None),
+                cancels_new,
+                taken < deployment.c.concurrency_limit,
+            ),
+        )
+        .order_by(_run.c.next_scheduled_start_time, _run.c.id)
+        .limit(sa.bindparam("limit", type_=sa.Integer))
+        .with_for_update(of=_run, skip_locked=True)
+    )
+    if scheduled_after:
+        chosen = chosen.where(
+            _run.c.next_scheduled_start_time >= param("after", _run.c.next_scheduled_start_time)
+        )
+    return chosen
+
+
+_DUE = Statement(_due(False))
+_DUE_AFTER = Statement(_due(True))
+
+_NEXT = Statement(
+    sa.select(sa.func.min(_run.c.next_scheduled_start_time).label("next_scheduled_start_time")).where(
+        _SCHEDULED, AnyOf(_run.c.work_queue_id, "queues"), _run.c.in_process_retry.is_(sa.false())
+    )
+)
+
+_COLUMNS = tuple(_claim.c[name] for name in Claim.__struct_fields__)
+_BY_CLAIM_ID = Statement(
+    sa.select(*_COLUMNS).where(_claim.c.claim_id == param("claim_id", _claim.c.claim_id))
+)
+_LAPSED = Statement(
+    sa.select(_claim.c.flow_run_id)
+    .where(_claim.c.lease_until <= param("before", _claim.c.lease_until))
+    .order_by(_claim.c.lease_until)
+    .limit(sa.bindparam("limit", type_=sa.Integer))
+)
+_RENEW = Statement(
+    sa.update(_claim)
+    .where(
+        _claim.c.flow_run_id == param("key_flow_run_id", _claim.c.flow_run_id),
+        _claim.c.token == param("key_token", _claim.c.token),
+        _claim.c.lease_until.is_not(None),
+    )
+    .values(lease_until=param("lease_until", _claim.c.lease_until))
+    .returning(_claim.c.flow_run_id)
+)
+_TO_CANCEL = Statement(
+    sa.select(_run.c.id).where(
+        AnyOf(_run.c.id, "ids"),
+        _run.c.state_type.in_([sa.literal_column("'CANCELLING'"), sa.literal_column("'CANCELLED'")]),
+    )
+)
+_SET_SLOT = Statement(
+    sa.update(_claim)
+    .where(_claim.c.flow_run_id == param("key_flow_run_id", _claim.c.flow_run_id))
+    .values(slot_id=param("slot_id", _claim.c.slot_id), slot_of=param("slot_of", _claim.c.slot_of))
+)
+
+
+def read_pool(name: str) -> Steps[tuple[UUID, bool, int | None] | None]:
+    """``(id, is_paused, concurrency_limit)`` of the pool; None when there is none."""
+    found = yield _POOL(name=name)
+    return (found[0][0], found[0][1], found[0][2]) if found else None
+
+
+def read_queues(pool_id: UUID) -> Steps[list[tuple[UUID, str, bool, int | None, int]]]:
+    """``(id, name, is_paused, concurrency_limit, priority)`` of the pool's queues, most urgent first."""
+    found = yield _QUEUES(work_pool_id=pool_id)
+    return [(row[0], row[1], row[2], row[3], row[4]) for row in found]
+
+
+def lock_pool(pool_id: UUID) -> Steps[None]:
+    """Let one claim of the pool run at a time, so that limits hold at the claim (row P14)."""
+    yield _LOCK_POOL(id=pool_id)
+
+
+def held(pool_id: UUID) -> Steps[dict[UUID | None, int]]:
+    """How many runs hold a slot of the pool, by queue."""
+    found = yield _HELD(work_pool_id=pool_id)
+    return {row[0]: row[1] for row in found}
+
+
+def due(
+    queue_id: UUID, before: datetime, limit: int, after: datetime | None = None
+) -> Steps[list[tuple[UUID, UUID | None]]]:
+    """``(run, deployment)`` of the queue's runs that are due at ``before``, oldest first."""
+    if after is None:
+        found = yield _DUE(work_queue_id=queue_id, before=before, limit=limit)
+    else:
+        found = yield _DUE_AFTER(work_queue_id=queue_id, before=before, limit=limit, after=after)
+    return [(row[0], row[1]) for row in found]
+
+
+def next_due(queues: Sequence[UUID]) -> Steps[datetime | None]:
+    """When the next run of these queues is due."""
+    found = yield _NEXT(queues=list(queues))
+    moment: datetime | None = found[0][0]
+    return moment
+
+
+def by_claim_id(claim_id: UUID) -> Steps[list[Claim]]:
+    """The claims that one request took."""
+    found = yield _BY_CLAIM_ID(claim_id=claim_id)
+    return [Claim(**dict(zip(Claim.__struct_fields__, row, strict=True))) for row in found]
+
+
+def insert_claim(claim: Claim) -> Steps[None]:
+    """Write a new claim."""
+    columns = {name: getattr(claim, name) for name in Claim.__struct_fields__}
+    yield insert(_claim, frozenset(columns))(**columns)
+
+
+def delete_claim(run_id: UUID) -> Steps[None]:
+    """End the claim of the run, and with it every slot that it holds."""
+    yield delete(_claim, "flow_run_id")(key=run_id)
+
+
+def set_slot(run_id: UUID, slot_id: UUID | None, deployment_id: UUID | None) -> Steps[None]:
+    """Let the claim of the run hold a slot of the deployment, or none."""
+    yield _SET_SLOT(key_flow_run_id=run_id, slot_id=slot_id, slot_of=deployment_id)
+
+
+def renew(run_id: UUID, token: int, lease_until: datetime) -> Steps[bool]:
+    """Extend the lease, if ``token`` is still the one of the claim."""
+    found = yield _RENEW(key_flow_run_id=run_id, key_token=token, lease_until=lease_until)
+    return bool(found)
+
+
+def lapsed(before: datetime, limit: int) -> Steps[list[UUID]]:
+    """Runs whose claim was to be renewed by ``before`` and was not."""
+    found = yield _LAPSED(before=before, limit=limit)
+    return [row[0] for row in found]
+
+
+def to_cancel(run_ids: Sequence[UUID]) -> Steps[list[UUID]]:
+    """Which of these runs are to be cancelled."""
+    found = yield _TO_CANCEL(ids=list(run_ids))
+    return [row[0] for row in found]

@@ -1,0 +1,134 @@
+"""Opening a database and bringing its schema up to date.
+
+``Database`` is the seam: the same contract suite runs on a SQLite file, on SQLite in memory and on
+PostgreSQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import sqlalchemy as sa
+
+from eparch.core.errors import DatabaseUnusable, SettingInvalid
+from eparch.store.dialect import Dialect
+from eparch.store.statement import Note, Statement, Steps
+
+T = TypeVar("T")
+
+HEAD = "0001"
+"""The newest revision in ``migrations``."""
+
+
+class Database(Protocol):
+    """Where everything is kept.
+
+    An operation is a function that returns ``Steps``: it may be run again, when another one got in its
+    way, so it does nothing but yield statements and notes.
+    """
+
+    dialect: Dialect
+    on_notes: Callable[[Sequence[Note]], None]
+    """Is told on the event loop what committed operations noted."""
+
+    async def read(self, operation: Callable[..., Steps[T]], *args: Any, **kwargs: Any) -> T:
+        """Run a read that touches few rows."""
+
+    async def scan(self, operation: Callable[..., Steps[T]], *args: Any, **kwargs: Any) -> T:
+        """Run a read that may touch many rows."""
+
+    async def write(self, operation: Callable[..., Steps[T]], *args: Any, **kwargs: Any) -> T:
+        """Run a write, all or nothing; when this returns, it is on disk."""
+
+    async def close(self) -> None:
+        """Finish what is queued and let go of the database."""
+
+
+async def open_database(url: str) -> Database:
+    """The database at ``url``, with its schema at ``HEAD``.
+
+    ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite://`` (in memory) and
+    ``postgresql://user:password@host/name``; the ``+driver`` that Prefect writes is accepted.
+
+    Raises:
+        SettingInvalid: ``url`` is of another kind.
+        DatabaseUnusable: it cannot be opened, is damaged, or is of a newer version.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise SettingInvalid(
+            "EPARCH_DATABASE_URL is not a database URL.",
+            fix="Write sqlite:////folder/eparch.db or postgresql://user:password@host/name.",
+        ) from error
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        from eparch.store.sqlite import SqliteDatabase
+
+        database: Any = SqliteDatabase(_sqlite_path(parsed))
+    elif backend == "postgresql":
+        from eparch.store.postgres import open_postgres
+
+        plain = parsed.set(drivername="postgresql").render_as_string(hide_password=False)
+        database = await open_postgres(plain)
+    else:
+        raise SettingInvalid(
+            f"Databases of the kind {backend!r} are not supported.", fix="Use SQLite or PostgreSQL."
+        )
+    try:
+        await _upgrade(database)
+    except BaseException:
+        await database.close()
+        raise
+    return database  # type: ignore[no-any-return]
+
+
+def _sqlite_path(url: sa.URL) -> str:
+    name = url.database
+    if not name or name == ":memory:" or "mode=memory" in name:
+        return ":memory:"
+    path = Path(name).expanduser()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatabaseUnusable(
+            f"The folder {path.parent} of the database cannot be made.",
+            why=str(error),
+            fix="Name another file in EPARCH_DATABASE_URL.",
+        ) from error
+    return str(path)
+
+
+_VERSION = Statement(sa.select(sa.column("version_num", sa.Text)).select_from(sa.table("alembic_version")))
+_TABLES = {
+    "sqlite": sa.select(sa.column("name", sa.Text))
+    .select_from(sa.table("sqlite_master"))
+    .where(sa.column("name") == "alembic_version"),
+    "postgresql": sa.select(sa.column("table_name", sa.Text))
+    .select_from(sa.table("tables", schema="information_schema"))
+    .where(
+        sa.column("table_name") == "alembic_version",
+        sa.column("table_schema") == sa.func.current_schema(),
+    ),
+}
+
+
+def _read_version(dialect: str) -> Steps[str | None]:
+    if not (yield Statement(_TABLES[dialect])()):
+        return None
+    rows = yield _VERSION()
+    return rows[0][0] if rows else None
+
+
+async def _upgrade(database: Any) -> None:
+    current = await database.read(_read_version, database.dialect.name)
+    if current == HEAD:
+        return
+    from eparch.store import migrations
+
+    script = migrations.upgrade_script(database.dialect.name, current)
+    result = database.run_script(script)
+    if result is not None:
+        await result

@@ -1,0 +1,167 @@
+"""What a dialect must answer, and the expressions that the dialects write differently."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.elements import ColumnElement
+
+Converter = Callable[[Any], Any]
+
+
+class Dialect(Protocol):
+    """A dialect is its difference: how values travel and what its SQL compiler is."""
+
+    name: str
+    encoders: Mapping[str, Converter]
+    """Kind of column -> value to what the driver takes."""
+    decoders: Mapping[str, Converter]
+    """Kind of column -> what the driver gives to a value."""
+    wire_decoders: Mapping[str, Converter]
+    """The same for rows that are only written into an answer."""
+
+    def sqlalchemy(self) -> sa.engine.Dialect:
+        """The SQLAlchemy dialect that compiles for the driver."""
+
+
+class _OverList(ColumnElement[bool]):
+    """A condition on a column and a list that is one value, so that its length is not part of the SQL."""
+
+    inherit_cache = True
+    type = sa.Boolean()
+    _is_implicitly_boolean = True  # else SQLite is given "... = 1", which no index serves
+
+    def __init__(self, column: ColumnElement[Any], name: str) -> None:
+        self.column = column
+        kind = getattr(column.type, "kind", "")
+        self.type_of_list = _ListOf(kind if kind == "uuid" else "text")
+        self.list = sa.bindparam(name, type_=self.type_of_list)
+
+    @property
+    def _from_objects(self) -> Any:
+        return self.column._from_objects
+
+
+class _ListOf(sa.types.UserDefinedType[Any]):
+    cache_ok = True
+
+    def __init__(self, item: str) -> None:
+        self.item = item
+        self.kind = f"list:{item}"
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "UUID[]" if self.item == "uuid" else "TEXT[]"
+
+
+class AnyOf(_OverList):
+    """``column`` is one of the list."""
+
+
+class ContainsAll(_OverList):
+    """The JSON list in ``column`` has every value of the list."""
+
+
+class Overlaps(_OverList):
+    """The JSON list in ``column`` has a value of the list."""
+
+
+class IsEmpty(ColumnElement[bool]):
+    """The JSON list in ``column`` has no value."""
+
+    inherit_cache = True
+    type = sa.Boolean()
+    _is_implicitly_boolean = True  # else SQLite is given "... = 1", which no index serves
+
+    def __init__(self, column: ColumnElement[Any]) -> None:
+        """``column`` holds a JSON list or null."""
+        self.column = column
+
+    @property
+    def _from_objects(self) -> Any:
+        return self.column._from_objects
+
+
+class JsonText(ColumnElement[str]):
+    """The text under ``key`` of the JSON object in ``column``."""
+
+    inherit_cache = True
+    type = sa.Text()
+
+    def __init__(self, column: ColumnElement[Any], key: str) -> None:
+        """``key`` is a name of ours, never a client's."""
+        self.column = column
+        self.key_name = key
+
+    @property
+    def _from_objects(self) -> Any:
+        return self.column._from_objects
+
+
+@compiles(JsonText, "sqlite")
+def _text_sqlite(element: JsonText, compiler: Any, **kw: Any) -> str:
+    return f"json_extract({compiler.process(element.column, **kw)}, '$.{element.key_name}')"
+
+
+@compiles(JsonText, "postgresql")
+def _text_postgresql(element: JsonText, compiler: Any, **kw: Any) -> str:
+    return f"({compiler.process(element.column, **kw)} ->> '{element.key_name}')"
+
+
+def _both(element: _OverList, compiler: Any, **kw: Any) -> tuple[str, str]:
+    return compiler.process(element.column, **kw), compiler.process(element.list, **kw)
+
+
+@compiles(AnyOf, "sqlite")
+def _any_sqlite(element: AnyOf, compiler: Any, **kw: Any) -> str:
+    column, values = _both(element, compiler, **kw)
+    return f"{column} IN (SELECT value FROM json_each({values}))"
+
+
+@compiles(AnyOf, "postgresql")
+def _any_postgresql(element: AnyOf, compiler: Any, **kw: Any) -> str:
+    column, values = _both(element, compiler, **kw)
+    return f"{column} = ANY({values}::{element.type_of_list.get_col_spec()})"
+
+
+@compiles(ContainsAll, "sqlite")
+def _all_sqlite(element: ContainsAll, compiler: Any, **kw: Any) -> str:
+    column, values = _both(element, compiler, **kw)
+    return (
+        f"NOT EXISTS (SELECT 1 FROM json_each({values}) AS wanted "
+        f"WHERE wanted.value NOT IN (SELECT value FROM json_each({column})))"
+    )
+
+
+@compiles(ContainsAll, "postgresql")
+def _all_postgresql(element: ContainsAll, compiler: Any, **kw: Any) -> str:
+    column, values = _both(element, compiler, **kw)
+    return f"{column}::jsonb ?& {values}::TEXT[]"
+
+
+@compiles(Overlaps, "sqlite")
+def _overlaps_sqlite(element: Overlaps, compiler: Any, **kw: Any) -> str:
+    # The list may be bound once only, so the column is what is expanded.
+    column, values = _both(element, compiler, **kw)
+    return (
+        f"EXISTS (SELECT 1 FROM json_each({column}) AS had "
+        f"WHERE had.value IN (SELECT value FROM json_each({values})))"
+    )
+
+
+@compiles(Overlaps, "postgresql")
+def _overlaps_postgresql(element: Overlaps, compiler: Any, **kw: Any) -> str:
+    column, values = _both(element, compiler, **kw)
+    return f"{column}::jsonb ?| {values}::TEXT[]"
+
+
+@compiles(IsEmpty, "sqlite")
+def _empty_sqlite(element: IsEmpty, compiler: Any, **kw: Any) -> str:
+    return f"{compiler.process(element.column, **kw)} IN ('[]', 'null')"
+
+
+@compiles(IsEmpty, "postgresql")
+def _empty_postgresql(element: IsEmpty, compiler: Any, **kw: Any) -> str:
+    return f"{compiler.process(element.column, **kw)}::text IN ('[]', 'null')"

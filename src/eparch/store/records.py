@@ -1,0 +1,127 @@
+"""Logs, artifacts and events: rows that are added and read, not changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from eparch.core.events import Event, resource_id
+from eparch.core.filters import Query
+from eparch.core.model import new_id
+from eparch.core.records import Artifact, LogCreate
+from eparch.store import tables as t
+from eparch.store.dialect import AnyOf
+from eparch.store.rows import names
+from eparch.store.statement import Statement, Steps, insert, param
+from eparch.store.where import bind
+
+_log, _event, _artifact = t.log, t.event, t.artifact
+
+LOGS: sa.Select[Any] = sa.select(*_log.columns, _log.c.created.label("updated"))
+_LOG_KEYS = names(LOGS)
+ARTIFACTS: sa.Select[Any] = sa.select(*_artifact.columns)
+_ARTIFACT_KEYS = names(ARTIFACTS)
+_EVENT_FIELDS = ("id", "occurred", "received", "event", "resource", "related", "payload", "follows")
+_EVENTS = sa.select(*(_event.c[name] for name in _EVENT_FIELDS))
+
+_ARTIFACT = Statement(ARTIFACTS.where(_artifact.c.id == param("id", _artifact.c.id)), wire=True)
+_SINCE = Statement(
+    _EVENTS.where(
+        _event.c.occurred >= param("since", _event.c.occurred),
+        _event.c.occurred <= param("until", _event.c.occurred),
+        sa.or_(
+            _event.c.occurred > param("after_time", _event.c.occurred),
+            _event.c.id > param("after_id", _event.c.id),
+        ),
+    )
+    .order_by(_event.c.occurred, _event.c.id)
+    .limit(sa.bindparam("limit", type_=sa.Integer))
+)
+_KNOWN = Statement(sa.select(_event.c.id).where(AnyOf(_event.c.id, "ids")))
+
+
+def insert_logs(logs: Sequence[LogCreate], now: datetime) -> Steps[None]:
+    """Add lines of log."""
+    yield insert(_log).each(
+        [
+            {
+                "id": new_id(),
+                "created": now,
+                "name": line.name,
+                "level": line.level,
+                "message": line.message,
+                "timestamp": line.timestamp,
+                "flow_run_id": line.flow_run_id,
+                "task_run_id": line.task_run_id,
+            }
+            for line in logs
+        ]
+    )
+
+
+def read_logs(query: Query) -> Steps[list[dict[str, Any]]]:
+    """A page of lines as the wire answers them."""
+    found = yield bind(LOGS, query)
+    return [dict(zip(_LOG_KEYS, row, strict=True)) for row in found]
+
+
+def insert_artifact(artifact: Artifact) -> Steps[None]:
+    """Add an artifact."""
+    yield insert(_artifact)(**{c.name: getattr(artifact, c.name) for c in _artifact.columns})
+
+
+def read_artifact(artifact_id: UUID) -> Steps[dict[str, Any] | None]:
+    """The artifact as the wire answers it."""
+    found = yield _ARTIFACT(id=artifact_id)
+    return dict(zip(_ARTIFACT_KEYS, found[0], strict=True)) if found else None
+
+
+def read_artifacts(query: Query) -> Steps[list[dict[str, Any]]]:
+    """A page of artifacts."""
+    found = yield bind(ARTIFACTS, query)
+    return [dict(zip(_ARTIFACT_KEYS, row, strict=True)) for row in found]
+
+
+def unknown_events(events: Sequence[Event]) -> Steps[list[Event]]:
+    """Those of ``events`` that are not stored yet, each once: clients repeat what was not acknowledged."""
+    rows = yield _KNOWN(ids=[event.id for event in events])
+    known = {row[0] for row in rows}
+    fresh: dict[UUID, Event] = {}
+    for event in events:
+        if event.id not in known:
+            fresh.setdefault(event.id, event)
+    return list(fresh.values())
+
+
+def insert_events(events: Sequence[Event], now: datetime) -> Steps[None]:
+    """Add events."""
+    yield insert(_event).each(
+        [
+            {
+                "id": event.id,
+                "occurred": event.occurred,
+                "received": now,
+                "event": event.event,
+                "resource_id": resource_id(event.resource),
+                "resource": event.resource,
+                "related": event.related,
+                "payload": event.payload,
+                "follows": event.follows,
+            }
+            for event in events
+        ]
+    )
+
+
+def read_events(
+    since: datetime, until: datetime, limit: int, after: tuple[datetime, UUID] | None = None
+) -> Steps[list[dict[str, Any]]]:
+    """Events that occurred in the span, oldest first; ``after`` is the last one of the page before."""
+    after_time, after_id = after or (since, UUID(int=0))
+    start = max(since, after_time)
+    found = yield _SINCE(since=start, until=until, after_time=after_time, after_id=after_id, limit=limit)
+    return [dict(zip(_EVENT_FIELDS, row, strict=True)) for row in found]

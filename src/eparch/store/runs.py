@@ -1,0 +1,388 @@
+"""Flow runs and task runs: reading and writing their rows. What may be written is decided elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from eparch.core.filters import Query
+from eparch.core.pools import Claim
+from eparch.core.runs import FlowRun, TaskRun
+from eparch.core.states import State, StateType
+from eparch.store import rows
+from eparch.store import tables as t
+from eparch.store.statement import Statement, Steps, delete, insert, param, update
+from eparch.store.where import bind, bind_count
+
+_run, _task, _claim = t.flow_run, t.task_run, t.claim
+
+_FLOW_RUN_KEYS = rows.names(rows.FLOW_RUNS)
+_TASK_RUN_KEYS = rows.names(rows.TASK_RUNS)
+
+_FLOW_RUN = Statement(rows.FLOW_RUNS.where(_run.c.id == param("id", _run.c.id)), wire=True)
+_FLOW_RUN_VALUE = Statement(
+    rows.FLOW_RUNS.where(_run.c.id == param("id", _run.c.id)), types=rows.FLOW_RUN_TYPES
+)
+_BY_KEY = Statement(
+    rows.FLOW_RUNS.where(
+        _run.c.flow_id == param("flow_id", _run.c.flow_id),
+        _run.c.idempotency_key == param("idempotency_key", _run.c.idempotency_key),
+    ),
+    wire=True,
+)
+_TASK_RUN = Statement(rows.TASK_RUNS.where(_task.c.id == param("id", _task.c.id)), wire=True)
+_TASK_RUN_FULL = Statement(
+    rows.TASK_RUNS.where(_task.c.id == param("id", _task.c.id)).with_for_update(),
+    types=rows.TASK_RUN_TYPES,
+)
+_TASK_RUN_BY_KEY = Statement(
+    rows.TASK_RUNS.where(
+        _task.c.flow_run_id == param("flow_run_id", _task.c.flow_run_id),
+        _task.c.task_key == param("task_key", _task.c.task_key),
+        _task.c.dynamic_key == param("dynamic_key", _task.c.dynamic_key),
+    ),
+    wire=True,
+)
+
+_DECIDED = (
+    "id",
+    "name",
+    "flow_id",
+    *rows.STATE_COLUMNS,
+    "deployment_id",
+    "empirical_policy",
+    "tags",
+    "parent_task_run_id",
+    "run_count",
+    "expected_start_time",
+    "next_scheduled_start_time",
+    "start_time",
+    "end_time",
+    "total_run_time",
+    "infrastructure_pid",
+    "created_by",
+    "work_queue_id",
+    "fencing_token",
+)
+
+_FOR_DECISION = (
+    sa.select(
+        *(_run.c[name] for name in _DECIDED),
+        t.flow.c.name.label("flow_name"),
+        t.deployment.c.name.label("deployment_name"),
+        t.deployment.c.concurrency_limit.label("slot_limit"),
+        t.deployment.c.concurrency_options.label("slot_options"),
+        t.work_queue.c.name.label("work_queue_name"),
+        t.work_queue.c.work_pool_id.label("work_pool_id"),
+        t.work_pool.c.name.label("work_pool_name"),
+        t.work_pool.c.type.label("work_pool_type"),
+        _claim.c.claim_id,
+        _claim.c.token,
+        _claim.c.worker_name,
+        _claim.c.claimed_at,
+        _claim.c.lease_until,
+        _claim.c.slot_id,
+    )
+    .select_from(
+        _run.join(t.flow, t.flow.c.id == _run.c.flow_id)
+        .outerjoin(t.deployment, t.deployment.c.id == _run.c.deployment_id)
+        .outerjoin(t.work_queue, t.work_queue.c.id == _run.c.work_queue_id)
+        .outerjoin(t.work_pool, t.work_pool.c.id == t.work_queue.c.work_pool_id)
+        .outerjoin(_claim, _claim.c.flow_run_id == _run.c.id)
+    )
+    .where(_run.c.id == param("id", _run.c.id))
+    .with_for_update(of=_run)
+)
+_DECISION = Statement(_FOR_DECISION, types=rows.FLOW_RUN_TYPES)
+_DECISION_KEYS = rows.names(_FOR_DECISION)
+
+_SLOTS = Statement(
+    sa.select(sa.func.count())
+    .select_from(_claim)
+    .where(_claim.c.slot_of == param("slot_of", _claim.c.slot_of))
+)
+_LEASE = Statement(
+    sa.select(_claim.c.flow_run_id).where(_claim.c.slot_id == param("slot_id", _claim.c.slot_id))
+)
+_PARENT_TOKEN = Statement(
+    sa.select(_claim.c.token, _claim.c.lease_until)
+    .select_from(_task.join(_claim, _claim.c.flow_run_id == _task.c.flow_run_id))
+    .where(_task.c.id == param("task_run_id", _task.c.id))
+)
+
+_SCHEDULED_SOON = Statement(
+    sa.select(_run.c.schedule_id, _run.c.next_scheduled_start_time).where(
+        _run.c.deployment_id == param("deployment_id", _run.c.deployment_id),
+        _run.c.state_type == sa.literal_column("'SCHEDULED'"),
+        _run.c.auto_scheduled.is_(sa.true()),
+    )
+)
+_FORGET_SCHEDULED = Statement(
+    sa.delete(_run)
+    .where(
+        _run.c.deployment_id == param("deployment_id", _run.c.deployment_id),
+        _run.c.state_type == sa.literal_column("'SCHEDULED'"),
+        _run.c.auto_scheduled.is_(sa.true()),
+        _run.c.next_scheduled_start_time > param("after", _run.c.next_scheduled_start_time),
+    )
+    .returning(_run.c.id)
+)
+_OVERDUE = Statement(
+    sa.select(_run.c.id)
+    .where(
+        _run.c.state_type == sa.literal_column("'SCHEDULED'"),
+        _run.c.state_name == sa.literal_column("'Scheduled'"),
+        _run.c.next_scheduled_start_time <= param("before", _run.c.next_scheduled_start_time),
+    )
+    .order_by(_run.c.next_scheduled_start_time)
+    .limit(sa.bindparam("limit", type_=sa.Integer))
+)
+_IN_STATE_SINCE = Statement(
+    sa.select(_run.c.id)
+    .where(
+        _run.c.state_type == param("state_type", _run.c.state_type),
+        _run.c.state_timestamp <= param("before", _run.c.state_timestamp),
+    )
+    .limit(sa.bindparam("limit", type_=sa.Integer))
+)
+_ADD_LABELS = update(_run, frozenset({"labels", "updated"}))
+_LABELS = Statement(sa.select(_run.c.labels).where(_run.c.id == param("id", _run.c.id)).with_for_update())
+
+
+class Stored:
+    """A flow run as a decision needs it: the run without its large fields, and what is linked to it."""
+
+    __slots__ = (
+        "claim",
+        "deployment_name",
+        "fencing_token",
+        "flow_name",
+        "pool_type",
+        "run",
+        "slot_id",
+        "slot_limit",
+        "slot_options",
+    )
+
+    def __init__(self, row: dict[str, Any]) -> None:
+        """From a row of ``flow_run_for_decision``."""
+        state = rows.state_of(row)
+        self.run = FlowRun(
+            id=row["id"],
+            name=row["name"],
+            flow_id=row["flow_id"],
+            state=state,
+            state_id=row["state_id"],
+            state_type=state.type if state else None,
+            state_name=row["state_name"],
+            deployment_id=row["deployment_id"],
+            empirical_policy=row["empirical_policy"],
+            tags=row["tags"],
+            parent_task_run_id=row["parent_task_run_id"],
+            run_count=row["run_count"],
+            expected_start_time=row["expected_start_time"],
+            next_scheduled_start_time=row["next_scheduled_start_time"],
+            start_time=row["start_time"],
+            end_time=row["end_time"],
+            total_run_time=row["total_run_time"],
+            infrastructure_pid=row["infrastructure_pid"],
+            work_queue_id=row["work_queue_id"],
+            work_queue_name=row["work_queue_name"],
+            work_pool_id=row["work_pool_id"],
+            work_pool_name=row["work_pool_name"],
+        )
+        self.fencing_token: int = row["fencing_token"]
+        self.flow_name: str = row["flow_name"]
+        self.deployment_name: str | None = row["deployment_name"]
+        self.pool_type: str | None = row["work_pool_type"]
+        self.slot_limit: int | None = row["slot_limit"]
+        self.slot_options: dict[str, Any] | None = row["slot_options"]
+        self.slot_id: UUID | None = row["slot_id"]
+        self.claim: Claim | None = None
+        if row["claim_id"] is not None:
+            self.claim = Claim(
+                flow_run_id=row["id"],
+                claim_id=row["claim_id"],
+                token=row["token"],
+                worker_name=row["worker_name"],
+                work_pool_id=row["work_pool_id"],
+                work_queue_id=row["work_queue_id"],
+                claimed_at=row["claimed_at"],
+                lease_until=row["lease_until"],
+            )
+
+
+def read_flow_run(run_id: UUID, now: datetime) -> Steps[dict[str, Any] | None]:
+    """The run as the wire answers it; None when there is none."""
+    found = yield _FLOW_RUN(id=run_id)
+    return rows.wire_run(_FLOW_RUN_KEYS, found[0], now) if found else None
+
+
+def read_flow_run_by_key(flow_id: UUID, idempotency_key: str, now: datetime) -> Steps[dict[str, Any] | None]:
+    """The run of the flow that was made under the key."""
+    found = yield _BY_KEY(flow_id=flow_id, idempotency_key=idempotency_key)
+    return rows.wire_run(_FLOW_RUN_KEYS, found[0], now) if found else None
+
+
+def read_flow_runs(query: Query, now: datetime) -> Steps[list[dict[str, Any]]]:
+    """A page of runs as the wire answers it."""
+    found = yield bind(rows.FLOW_RUNS, query)
+    return [rows.wire_run(_FLOW_RUN_KEYS, row, now) for row in found]
+
+
+def count(query: Query) -> Steps[int]:
+    """How many rows the query has."""
+    found = yield bind_count(query)
+    return int(found[0][0])
+
+
+def flow_run_value(run_id: UUID) -> Steps[FlowRun | None]:
+    """The whole run as a value."""
+    found = yield _FLOW_RUN_VALUE(id=run_id)
+    if not found:
+        return None
+    fields = dict(zip(_FLOW_RUN_KEYS, found[0], strict=True))
+    state = rows.state_of(fields)
+    for key in rows.STATE_COLUMNS[3:]:
+        del fields[key]
+    return FlowRun(**{**fields, "state": state, "state_type": state.type if state else None})
+
+
+def flow_run_for_decision(run_id: UUID) -> Steps[Stored | None]:
+    """The run, locked until the transaction ends, with what a decision depends on."""
+    found = yield _DECISION(id=run_id)
+    return Stored(dict(zip(_DECISION_KEYS, found[0], strict=True))) if found else None
+
+
+def insert_flow_run(columns: dict[str, Any]) -> Steps[None]:
+    """Write a new run."""
+    yield insert(_run, frozenset(columns))(**columns)
+
+
+def write_flow_run(run_id: UUID, columns: dict[str, Any], *, was: UUID | None = None) -> Steps[bool]:
+    """Change columns of the run; with ``was`` only while that is its state. False: it was not changed."""
+    if was is None:
+        found = yield update(_run, frozenset(columns))(key_id=run_id, **columns)
+    else:
+        guarded = update(_run, frozenset(columns), ("id", "state_id"))
+        found = yield guarded(key_id=run_id, key_state_id=was, **columns)
+    return bool(found)
+
+
+def append_flow_run_state(run_id: UUID, state: State) -> Steps[None]:
+    """Add ``state`` to the run's history."""
+    yield insert(t.flow_run_state)(**rows.history_columns(state, "flow_run", run_id))
+
+
+def delete_flow_run(run_id: UUID) -> Steps[bool]:
+    """Delete the run with all that hangs on it; False when there is none."""
+    found = yield delete(_run)(key=run_id)
+    return bool(found)
+
+
+def add_labels(run_id: UUID, labels: dict[str, Any], now: datetime) -> Steps[bool]:
+    """Merge ``labels`` into those of the run; False when there is none."""
+    found = yield _LABELS(id=run_id)
+    if not found:
+        return False
+    yield _ADD_LABELS(key_id=run_id, labels={**(found[0][0] or {}), **labels}, updated=now)
+    return True
+
+
+def slots_taken(deployment_id: UUID) -> Steps[int]:
+    """How many runs hold a slot of the deployment's limit."""
+    found = yield _SLOTS(slot_of=deployment_id)
+    return int(found[0][0])
+
+
+def lease_exists(slot_id: UUID) -> Steps[bool]:
+    """Whether a run holds the slot with this lease id."""
+    found = yield _LEASE(slot_id=slot_id)
+    return bool(found)
+
+
+def token_above(task_run_id: UUID) -> Steps[int | None]:
+    """The token of the claim of the flow run that the task run belongs to, where its holder knows tokens."""
+    found = yield _PARENT_TOKEN(task_run_id=task_run_id)
+    return found[0][0] if found and found[0][1] is not None else None
+
+
+def scheduled_ahead(deployment_id: UUID) -> Steps[list[tuple[UUID | None, datetime]]]:
+    """``(schedule, time)`` of each run that the scheduler made for the deployment and that waits."""
+    found = yield _SCHEDULED_SOON(deployment_id=deployment_id)
+    return [(row[0], row[1]) for row in found]
+
+
+def forget_scheduled(deployment_id: UUID, after: datetime) -> Steps[int]:
+    """Delete the runs that the scheduler made for times later than ``after``; how many it were (row D15)."""
+    found = yield _FORGET_SCHEDULED(deployment_id=deployment_id, after=after)
+    return len(found)
+
+
+def overdue(before: datetime, limit: int) -> Steps[list[UUID]]:
+    """Runs still called Scheduled that were due at ``before``."""
+    found = yield _OVERDUE(before=before, limit=limit)
+    return [row[0] for row in found]
+
+
+def in_state_since(state_type: StateType, before: datetime, limit: int) -> Steps[list[UUID]]:
+    """Runs that came into a state of this type at ``before`` or earlier."""
+    found = yield _IN_STATE_SINCE(state_type=state_type.value, before=before, limit=limit)
+    return [row[0] for row in found]
+
+
+# Task runs
+
+
+def read_task_run(run_id: UUID, now: datetime) -> Steps[dict[str, Any] | None]:
+    """The task run as the wire answers it; None when there is none."""
+    found = yield _TASK_RUN(id=run_id)
+    return rows.wire_run(_TASK_RUN_KEYS, found[0], now) if found else None
+
+
+def read_task_run_by_key(
+    flow_run_id: UUID, task_key: str, dynamic_key: str, now: datetime
+) -> Steps[dict[str, Any] | None]:
+    """The task run with the natural key (wire 4.2)."""
+    found = yield _TASK_RUN_BY_KEY(flow_run_id=flow_run_id, task_key=task_key, dynamic_key=dynamic_key)
+    return rows.wire_run(_TASK_RUN_KEYS, found[0], now) if found else None
+
+
+def read_task_runs(query: Query, now: datetime) -> Steps[list[dict[str, Any]]]:
+    """A page of task runs as the wire answers it."""
+    found = yield bind(rows.TASK_RUNS, query)
+    return [rows.wire_run(_TASK_RUN_KEYS, row, now) for row in found]
+
+
+def task_run_for_decision(run_id: UUID) -> Steps[TaskRun | None]:
+    """The task run, locked until the transaction ends."""
+    found = yield _TASK_RUN_FULL(id=run_id)
+    if not found:
+        return None
+    fields = dict(zip(_TASK_RUN_KEYS, found[0], strict=True))
+    state = rows.state_of(fields)
+    for key in rows.STATE_COLUMNS[3:]:
+        del fields[key]
+    return TaskRun(**{**fields, "state": state, "state_type": state.type if state else None})
+
+
+def insert_task_run(columns: dict[str, Any]) -> Steps[None]:
+    """Write a new task run."""
+    yield insert(_task, frozenset(columns))(**columns)
+
+
+def write_task_run(run_id: UUID, columns: dict[str, Any]) -> Steps[bool]:
+    """Change columns of the task run; False when there is none."""
+    found = yield update(_task, frozenset(columns))(key_id=run_id, **columns)
+    return bool(found)
+
+
+def append_task_run_states(states: Sequence[tuple[UUID, State]]) -> Steps[None]:
+    """Add states to the histories of task runs."""
+    yield insert(t.task_run_state).each(
+        [rows.history_columns(state, "task_run", run_id) for run_id, state in states]
+    )

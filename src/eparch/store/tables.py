@@ -1,0 +1,379 @@
+"""The schema: every table, column and index, for SQLite and PostgreSQL alike.
+
+The current state of a run stands in the run's own row, so that reading a run is reading one row;
+its history stands in ``*_state`` tables that only grow. A claim is a row of its own: it exists exactly
+while its run may have infrastructure, and every slot is counted from it, so a slot cannot outlive its run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+
+class Id(TypeDecorator[Any]):
+    """A UUID: native on PostgreSQL, 36 characters on SQLite, which has no type for it."""
+
+    impl = sa.Uuid
+    cache_ok = True
+    kind = "uuid"
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """The column type of ``dialect``."""
+        return sa.Text() if dialect.name == "sqlite" else sa.Uuid()
+
+
+class Time(TypeDecorator[Any]):
+    """A UTC time: ``timestamptz``, or microseconds since 1970 on SQLite, where times sort as they should."""
+
+    impl = sa.DateTime
+    cache_ok = True
+    kind = "time"
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """The column type of ``dialect``."""
+        return sa.BigInteger() if dialect.name == "sqlite" else sa.DateTime(timezone=True)
+
+
+class Document(TypeDecorator[Any]):
+    """JSON as it was written: key order and number forms survive, so what a client sent is what it reads."""
+
+    impl = sa.JSON
+    cache_ok = True
+    kind = "json"
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """The column type of ``dialect``."""
+        return sa.Text() if dialect.name == "sqlite" else sa.JSON()
+
+
+class Flag(TypeDecorator[Any]):
+    """A truth value."""
+
+    impl = sa.Boolean
+    cache_ok = True
+    kind = "bool"
+
+
+def _record(*columns: Any) -> tuple[Any, ...]:
+    return (
+        sa.Column("id", Id, primary_key=True),
+        sa.Column("created", Time, nullable=False),
+        sa.Column("updated", Time, nullable=False),
+        *columns,
+    )
+
+
+def _state_columns() -> tuple[sa.Column[Any], ...]:
+    return (
+        sa.Column("state_id", Id),
+        sa.Column("state_type", sa.Text),
+        sa.Column("state_name", sa.Text),
+        sa.Column("state_timestamp", Time),
+        sa.Column("state_message", sa.Text),
+        sa.Column("state_details", Document),
+        sa.Column("state_data", Document),
+    )
+
+
+def _times() -> tuple[sa.Column[Any], ...]:
+    return (
+        sa.Column("run_count", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("expected_start_time", Time, nullable=False),
+        sa.Column("next_scheduled_start_time", Time),
+        sa.Column("start_time", Time),
+        sa.Column("end_time", Time),
+        sa.Column("total_run_time", sa.Double, nullable=False, server_default="0"),
+    )
+
+
+def _history(table: str, parent: str) -> sa.Table:
+    return sa.Table(
+        table,
+        metadata,
+        sa.Column("id", Id, primary_key=True),
+        sa.Column(f"{parent}_id", Id, sa.ForeignKey(f"{parent}.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("type", sa.Text, nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("timestamp", Time, nullable=False),
+        sa.Column("message", sa.Text),
+        sa.Column("state_details", Document, nullable=False),
+        sa.Column("data", Document),
+        sa.Index(f"ix_{table}_{parent}_id_timestamp", f"{parent}_id", "timestamp"),
+    )
+
+
+flow = sa.Table(
+    "flow",
+    metadata,
+    *_record(
+        sa.Column("name", sa.Text, nullable=False, unique=True),
+        sa.Column("tags", Document, nullable=False),
+        sa.Column("labels", Document, nullable=False),
+    ),
+    sa.Index("ix_flow_created", "created"),
+    sa.Index("ix_flow_updated", "updated"),
+)
+
+work_pool = sa.Table(
+    "work_pool",
+    metadata,
+    *_record(
+        sa.Column("name", sa.Text, nullable=False, unique=True),
+        sa.Column("description", sa.Text),
+        sa.Column("type", sa.Text, nullable=False),
+        sa.Column("base_job_template", Document, nullable=False),
+        sa.Column("is_paused", Flag, nullable=False),
+        sa.Column("concurrency_limit", sa.Integer),
+        sa.Column("default_queue_id", Id),
+        sa.Column("storage_configuration", Document, nullable=False),
+    ),
+)
+
+work_queue = sa.Table(
+    "work_queue",
+    metadata,
+    *_record(
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("description", sa.Text),
+        sa.Column("is_paused", Flag, nullable=False),
+        sa.Column("concurrency_limit", sa.Integer),
+        sa.Column("priority", sa.Integer, nullable=False),
+        sa.Column("work_pool_id", Id, sa.ForeignKey("work_pool.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("filter", Document),
+        sa.Column("last_polled", Time),
+    ),
+    sa.UniqueConstraint("work_pool_id", "name"),
+    sa.Index("ix_work_queue_name", "name"),
+)
+
+worker = sa.Table(
+    "worker",
+    metadata,
+    *_record(
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("work_pool_id", Id, sa.ForeignKey("work_pool.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("last_heartbeat_time", Time),
+        sa.Column("heartbeat_interval_seconds", sa.Integer),
+    ),
+    sa.UniqueConstraint("work_pool_id", "name"),
+)
+
+deployment = sa.Table(
+    "deployment",
+    metadata,
+    *_record(
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("flow_id", Id, sa.ForeignKey("flow.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("version", sa.Text),
+        sa.Column("description", sa.Text),
+        sa.Column("paused", Flag, nullable=False),
+        sa.Column("concurrency_limit", sa.Integer),
+        sa.Column("concurrency_options", Document),
+        sa.Column("job_variables", Document, nullable=False),
+        sa.Column("parameters", Document, nullable=False),
+        sa.Column("parameter_openapi_schema", Document),
+        sa.Column("enforce_parameter_schema", Flag, nullable=False),
+        sa.Column("pull_steps", Document),
+        sa.Column("tags", Document, nullable=False),
+        sa.Column("labels", Document, nullable=False),
+        sa.Column("work_queue_id", Id, sa.ForeignKey("work_queue.id", ondelete="SET NULL")),
+        sa.Column("last_polled", Time),
+        sa.Column("path", sa.Text),
+        sa.Column("entrypoint", sa.Text),
+        sa.Column("storage_document_id", Id),
+        sa.Column("infrastructure_document_id", Id),
+        sa.Column("version_info", Document),
+        sa.Column("created_by", Document),
+        sa.Column("updated_by", Document),
+    ),
+    sa.UniqueConstraint("flow_id", "name"),
+    sa.Index("ix_deployment_name", "name"),
+    sa.Index("ix_deployment_created", "created"),
+    sa.Index("ix_deployment_updated", "updated"),
+    sa.Index("ix_deployment_work_queue_id", "work_queue_id"),
+)
+
+deployment_schedule = sa.Table(
+    "deployment_schedule",
+    metadata,
+    *_record(
+        sa.Column("deployment_id", Id, sa.ForeignKey("deployment.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("schedule", Document, nullable=False),
+        sa.Column("active", Flag, nullable=False),
+        sa.Column("max_scheduled_runs", sa.Integer),
+        sa.Column("parameters", Document, nullable=False),
+        sa.Column("slug", sa.Text),
+        sa.Column("scheduled_until", Time),
+    ),
+    sa.Index("ix_deployment_schedule_deployment_id", "deployment_id"),
+    sa.Index("ix_deployment_schedule_active_scheduled_until", "active", "scheduled_until"),
+)
+
+flow_run = sa.Table(
+    "flow_run",
+    metadata,
+    *_record(
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("flow_id", Id, sa.ForeignKey("flow.id", ondelete="CASCADE"), nullable=False),
+        *_state_columns(),
+        sa.Column("deployment_id", Id, sa.ForeignKey("deployment.id", ondelete="SET NULL")),
+        sa.Column("deployment_version", sa.Text),
+        sa.Column("flow_version", sa.Text),
+        sa.Column("parameters", Document, nullable=False),
+        sa.Column("context", Document, nullable=False),
+        sa.Column("idempotency_key", sa.Text),
+        sa.Column("empirical_policy", Document, nullable=False),
+        sa.Column("tags", Document, nullable=False),
+        sa.Column("labels", Document, nullable=False),
+        sa.Column("parent_task_run_id", Id),
+        *_times(),
+        sa.Column("auto_scheduled", Flag, nullable=False),
+        sa.Column("infrastructure_document_id", Id),
+        sa.Column("infrastructure_pid", sa.Text),
+        sa.Column("created_by", Document),
+        sa.Column("work_queue_id", Id, sa.ForeignKey("work_queue.id", ondelete="SET NULL")),
+        sa.Column("job_variables", Document),
+        sa.Column("fencing_token", sa.BigInteger, nullable=False, server_default="0"),
+        sa.Column("schedule_id", Id),
+        sa.Column("in_process_retry", Flag, nullable=False, server_default=sa.false()),
+    ),
+    sa.UniqueConstraint("flow_id", "idempotency_key"),
+    sa.Index("ix_flow_run_name", "name"),
+    sa.Index("ix_flow_run_start_time", "start_time"),
+    sa.Index("ix_flow_run_end_time", "end_time"),
+    sa.Index("ix_flow_run_expected_start_time", "expected_start_time"),
+    sa.Index("ix_flow_run_next_scheduled_start_time", "next_scheduled_start_time"),
+    sa.Index("ix_flow_run_state_type_expected_start_time", "state_type", "expected_start_time"),
+    sa.Index("ix_flow_run_deployment_id_state_type", "deployment_id", "state_type"),
+    sa.Index("ix_flow_run_parent_task_run_id", "parent_task_run_id"),
+    sa.Index(
+        "ix_flow_run_due",
+        "work_queue_id",
+        "next_scheduled_start_time",
+        "id",
+        sqlite_where=sa.text("state_type = 'SCHEDULED'"),
+        postgresql_where=sa.text("state_type = 'SCHEDULED'"),
+    ),
+)
+flow_run_state = _history("flow_run_state", "flow_run")
+
+claim = sa.Table(
+    "claim",
+    metadata,
+    sa.Column("flow_run_id", Id, sa.ForeignKey("flow_run.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("claim_id", Id, nullable=False),
+    sa.Column("token", sa.BigInteger, nullable=False),
+    sa.Column("worker_name", sa.Text),
+    sa.Column("work_pool_id", Id),
+    sa.Column("work_queue_id", Id),
+    sa.Column("slot_id", Id),
+    sa.Column("slot_of", Id),
+    sa.Column("claimed_at", Time, nullable=False),
+    sa.Column("lease_until", Time),
+    sa.Index("ix_claim_claim_id", "claim_id"),
+    sa.Index("ix_claim_work_pool_id", "work_pool_id"),
+    sa.Index("ix_claim_work_queue_id", "work_queue_id"),
+    sa.Index("ix_claim_slot_of", "slot_of"),
+    sa.Index("ix_claim_slot_id", "slot_id"),
+    sa.Index("ix_claim_lease_until", "lease_until"),
+)
+
+task_run = sa.Table(
+    "task_run",
+    metadata,
+    *_record(
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("flow_run_id", Id, sa.ForeignKey("flow_run.id", ondelete="CASCADE")),
+        sa.Column("task_key", sa.Text, nullable=False),
+        sa.Column("dynamic_key", sa.Text, nullable=False),
+        sa.Column("cache_key", sa.Text),
+        sa.Column("cache_expiration", Time),
+        sa.Column("task_version", sa.Text),
+        sa.Column("empirical_policy", Document, nullable=False),
+        sa.Column("tags", Document, nullable=False),
+        sa.Column("labels", Document, nullable=False),
+        sa.Column("task_inputs", Document, nullable=False),
+        *_state_columns(),
+        *_times(),
+        sa.Column("flow_run_run_count", sa.Integer, nullable=False, server_default="0"),
+    ),
+    sa.UniqueConstraint("flow_run_id", "task_key", "dynamic_key"),
+    sa.Index("ix_task_run_name", "name"),
+    sa.Index("ix_task_run_end_time", "end_time"),
+    sa.Index("ix_task_run_expected_start_time", "expected_start_time"),
+    sa.Index("ix_task_run_next_scheduled_start_time", "next_scheduled_start_time"),
+    sa.Index("ix_task_run_total_run_time", "total_run_time"),
+)
+task_run_state = _history("task_run_state", "task_run")
+
+log = sa.Table(
+    "log",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("created", Time, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("level", sa.Integer, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("timestamp", Time, nullable=False),
+    sa.Column("flow_run_id", Id),
+    sa.Column("task_run_id", Id),
+    sa.Index("ix_log_flow_run_id_timestamp", "flow_run_id", "timestamp"),
+    sa.Index("ix_log_task_run_id_timestamp", "task_run_id", "timestamp"),
+    sa.Index("ix_log_timestamp", "timestamp"),
+)
+
+event = sa.Table(
+    "event",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("occurred", Time, nullable=False),
+    sa.Column("received", Time, nullable=False),
+    sa.Column("event", sa.Text, nullable=False),
+    sa.Column("resource_id", sa.Text, nullable=False),
+    sa.Column("resource", Document, nullable=False),
+    sa.Column("related", Document, nullable=False),
+    sa.Column("payload", Document, nullable=False),
+    sa.Column("follows", Id),
+    sa.Index("ix_event_occurred", "occurred"),
+    sa.Index("ix_event_resource_id_occurred", "resource_id", "occurred"),
+)
+
+artifact = sa.Table(
+    "artifact",
+    metadata,
+    *_record(
+        sa.Column("key", sa.Text),
+        sa.Column("type", sa.Text),
+        sa.Column("description", sa.Text),
+        sa.Column("data", Document),
+        sa.Column("metadata_", Document),
+        sa.Column("flow_run_id", Id),
+        sa.Column("task_run_id", Id),
+    ),
+    sa.Index("ix_artifact_key_created", "key", "created"),
+    sa.Index("ix_artifact_created", "created"),
+    sa.Index("ix_artifact_updated", "updated"),
+    sa.Index("ix_artifact_flow_run_id", "flow_run_id"),
+    sa.Index("ix_artifact_task_run_id", "task_run_id"),
+)
+
+service = sa.Table(
+    "service",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("holder", Id),
+    sa.Column("lease_until", Time),
+)
+"""Which server does a duty that only one may do at a time."""

@@ -1,0 +1,230 @@
+"""From a ``core.filters.Query`` to SQL: conditions, joins to other entities, order and page.
+
+Queries of one shape share one compiled statement, however many values their lists have.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.sql.elements import ColumnElement
+
+from eparch.core.filters import Query
+from eparch.store import tables as t
+from eparch.store.dialect import AnyOf, ContainsAll, IsEmpty, JsonText, Overlaps
+from eparch.store.statement import Bound, Statement
+
+TABLES: dict[str, sa.Table] = {
+    "flows": t.flow,
+    "flow_runs": t.flow_run,
+    "task_runs": t.task_run,
+    "deployments": t.deployment,
+    "work_pools": t.work_pool,
+    "work_queues": t.work_queue,
+    "workers": t.worker,
+    "logs": t.log,
+    "artifacts": t.artifact,
+}
+
+_COLUMNS: dict[tuple[str, str], ColumnElement[Any]] = {
+    ("flow_runs", "created_by_id"): JsonText(t.flow_run.c.created_by, "id"),
+    ("flow_runs", "created_by_type"): JsonText(t.flow_run.c.created_by, "type"),
+    ("logs", "text"): t.log.c.message,
+}
+
+_LINKS: dict[tuple[str, str], tuple[ColumnElement[Any], ColumnElement[Any]]] = {
+    # (entity of the rows, entity of the condition): column of the row, column that it must be found in
+    ("flow_runs", "flows"): (t.flow_run.c.flow_id, t.flow.c.id),
+    ("flow_runs", "deployments"): (t.flow_run.c.deployment_id, t.deployment.c.id),
+    ("flow_runs", "work_queues"): (t.flow_run.c.work_queue_id, t.work_queue.c.id),
+    ("flow_runs", "task_runs"): (t.flow_run.c.id, t.task_run.c.flow_run_id),
+    ("task_runs", "flow_runs"): (t.task_run.c.flow_run_id, t.flow_run.c.id),
+    ("deployments", "flows"): (t.deployment.c.flow_id, t.flow.c.id),
+    ("deployments", "work_queues"): (t.deployment.c.work_queue_id, t.work_queue.c.id),
+    ("deployments", "flow_runs"): (t.deployment.c.id, t.flow_run.c.deployment_id),
+    ("flows", "deployments"): (t.flow.c.id, t.deployment.c.flow_id),
+    ("flows", "flow_runs"): (t.flow.c.id, t.flow_run.c.flow_id),
+    ("artifacts", "flow_runs"): (t.artifact.c.flow_run_id, t.flow_run.c.id),
+    ("artifacts", "task_runs"): (t.artifact.c.task_run_id, t.task_run.c.id),
+    ("work_queues", "work_pools"): (t.work_queue.c.work_pool_id, t.work_pool.c.id),
+}
+
+_VIA: dict[tuple[str, str], str] = {
+    # how to reach an entity that is more than one link away
+    ("flow_runs", "work_pools"): "work_queues",
+    ("task_runs", "flows"): "flow_runs",
+    ("task_runs", "deployments"): "flow_runs",
+    ("deployments", "work_pools"): "work_queues",
+    ("deployments", "task_runs"): "flow_runs",
+    ("flows", "task_runs"): "flow_runs",
+    ("flows", "work_pools"): "deployments",
+    ("artifacts", "flows"): "flow_runs",
+    ("artifacts", "deployments"): "flow_runs",
+}
+
+
+def bind(select: sa.Select[Any], query: Query, *extra: str) -> Bound:
+    """``select`` narrowed, ordered and paged by ``query``; ``extra`` names further equal conditions."""
+    values: dict[str, Any] = {f"v{n}": value for n, value in enumerate(query.values())}
+    return _select(select, query.shape(), extra)(limit=query.limit, offset=query.offset, **values)
+
+
+def bind_count(query: Query) -> Bound:
+    """How many rows ``query`` has, its page aside."""
+    values: dict[str, Any] = {f"v{n}": value for n, value in enumerate(query.values())}
+    return _count(query.shape())(**values)
+
+
+@lru_cache(maxsize=1024)
+def _select(select: sa.Select[Any], shape: tuple[Any, ...], extra: tuple[str, ...]) -> Statement:
+    entity, _, _, sort = shape
+    table = TABLES[entity]
+    conditions = [table.c[name] == sa.bindparam(name, type_=table.c[name].type) for name in extra]
+    narrowed = select.where(*conditions, *_conditions(shape)).order_by(*order(table, sort))
+    limit, offset = sa.bindparam("limit", type_=sa.Integer), sa.bindparam("offset", type_=sa.BigInteger)
+    return Statement(narrowed.limit(limit).offset(offset), wire=True)
+
+
+@lru_cache(maxsize=256)
+def _count(shape: tuple[Any, ...]) -> Statement:
+    table = TABLES[shape[0]]
+    return Statement(sa.select(sa.func.count()).select_from(table).where(*_conditions(shape)))
+
+
+def order(table: sa.Table, sort: str) -> tuple[ColumnElement[Any], ...]:
+    """The columns that ``sort`` orders by; the id makes the order total, so that pages do not overlap."""
+    name, _, direction = sort.rpartition("_")
+    column = table.c["total_run_time" if name == "DURATION" else name.lower()]
+    descending = direction == "DESC"
+    # Null is last either way: SQLite and PostgreSQL would disagree. A column that is never null says so,
+    # because the words cost the index.
+    key = column.desc() if descending else column.asc()
+    if column.nullable:
+        key = key.nulls_last()
+    tie = table.c.id.desc() if descending else table.c.id.asc()
+    return (key,) if column is table.c.id else (key, tie)
+
+
+def _conditions(shape: tuple[Any, ...]) -> list[ColumnElement[bool]]:
+    entity, where, related, _ = shape
+    numbers = iter(range(1_000_000))
+    conditions = [_group(entity, where, numbers)] if len(where) > 1 else []
+    for other, group in related:
+        conditions.append(_linked(entity, other, _group(other, group, numbers)))
+    return conditions
+
+
+def _linked(entity: str, other: str, condition: ColumnElement[bool]) -> Any:
+    middle = _VIA.get((entity, other))
+    if middle is not None:
+        return _linked(entity, middle, _linked(middle, other, condition))
+    own, theirs = _LINKS[entity, other]
+    return own.in_(sa.select(theirs).where(condition).correlate(None))
+
+
+def _group(entity: str, shape: tuple[Any, ...], numbers: Any) -> Any:
+    operator, *parts = shape
+    conditions = [
+        _group(entity, part, numbers) if part[0] in ("and_", "or_") else _condition(entity, part, numbers)
+        for part in parts
+    ]
+    return sa.and_(*conditions) if operator == "and_" else sa.or_(*conditions)
+
+
+def _condition(entity: str, part: tuple[Any, ...], numbers: Any) -> Any:
+    field, op = part[0], part[1]
+    special = _SPECIAL.get((entity, field))
+    if len(part) == 3:
+        return special(op, part[2]) if special else _switch(TABLES[entity].c[field], op, part[2])
+    name = f"v{next(numbers)}"
+    if special is not None:
+        return special(op, name)
+    column = _COLUMNS.get((entity, field))
+    return _compare(column if column is not None else TABLES[entity].c[field], op, name)
+
+
+def _switch(column: sa.Column[Any], op: str, value: bool) -> ColumnElement[bool]:
+    if op == "eq_":
+        return column.is_(sa.true() if value else sa.false())
+    if column.name == "tags":
+        return IsEmpty(column) if value else sa.not_(IsEmpty(column))
+    missing = op == "is_null_" if value else op == "exists_"
+    return column.is_(None) if missing else column.is_not(None)
+
+
+def _compare(column: ColumnElement[Any], op: str, name: str) -> ColumnElement[bool]:
+    parameter = sa.bindparam(name, type_=column.type)
+    match op:
+        case "any_":
+            return AnyOf(column, name)
+        case "not_any_":
+            return sa.not_(AnyOf(column, name))
+        case "all_":
+            return ContainsAll(column, name)
+        case "overlaps_":
+            return Overlaps(column, name)
+        case "like_" | "query":
+            return _contains(column, name)
+        case "before_" | "le_":
+            return column <= parameter
+        case "after_" | "ge_":
+            return column >= parameter
+    raise AssertionError(f"no SQL for the operator {op}")
+
+
+def _contains(column: ColumnElement[Any], name: str) -> Any:
+    text = sa.func.lower(sa.bindparam(name, type_=sa.Text))
+    return sa.func.lower(column).contains(text, autoescape=False)
+
+
+def _flow_deployment(op: str, value: Any) -> Any:
+    has = t.flow.c.id.in_(sa.select(t.deployment.c.flow_id).correlate(None))
+    return sa.not_(has) if value else has
+
+
+def _run_queue(op: str, value: Any) -> Any:
+    if isinstance(value, bool):
+        column = t.flow_run.c.work_queue_id
+        return column.is_(None) if value else column.is_not(None)
+    queues = sa.select(t.work_queue.c.id).where(AnyOf(t.work_queue.c.name, value))
+    return t.flow_run.c.work_queue_id.in_(queues.correlate(None))
+
+
+def _deployment_queue(op: str, value: Any) -> Any:
+    queues = sa.select(t.work_queue.c.id).where(AnyOf(t.work_queue.c.name, value))
+    return t.deployment.c.work_queue_id.in_(queues.correlate(None))
+
+
+def _either_name(op: str, value: Any) -> ColumnElement[bool]:
+    flows = sa.select(t.flow.c.id).where(_contains(t.flow.c.name, value))
+    return sa.or_(_contains(t.deployment.c.name, value), t.deployment.c.flow_id.in_(flows.correlate(None)))
+
+
+def _parent_run(op: str, value: Any) -> Any:
+    tasks = sa.select(t.task_run.c.id).where(AnyOf(t.task_run.c.flow_run_id, value))
+    return t.flow_run.c.parent_task_run_id.in_(tasks.correlate(None))
+
+
+def _subflows(op: str, value: Any) -> Any:
+    has = t.task_run.c.id.in_(
+        sa.select(t.flow_run.c.parent_task_run_id)
+        .where(t.flow_run.c.parent_task_run_id.is_not(None))
+        .correlate(None)
+    )
+    return has if value else sa.not_(has)
+
+
+def _queue_prefix(op: str, value: Any) -> ColumnElement[bool]:
+    return AnyOf(t.work_queue.c.name, value)
+
+
+_SPECIAL: dict[tuple[str, str], Any] = {
+    ("flows", "deployment"): _flow_deployment,
+    ("flow_runs", "work_queue_name"): _run_queue,
+    ("flow_runs", "parent_flow_run_id"): _parent_run,
+    ("deployments", "work_queue_name"): _deployment_queue,
+    ("deployments", "flow_or_deployment_name"): _either_name,
+    ("task_runs", "subflow_runs"): _subflows,
+}
