@@ -70,8 +70,8 @@ def stop(process: subprocess.Popen[str]) -> int:
 
 
 @contextlib.contextmanager
-def background(home: Path, *arguments: str) -> Iterator[Path]:
-    """A command that runs for the length of the block; yields its log, which a failing block prints."""
+def background(home: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A command that runs for the length of the block; a failing block prints its output."""
     print("$ eparch " + " ".join(arguments) + " &", flush=True)
     log = home / f"{arguments[0]}.log"
     with log.open("w") as sink:
@@ -80,7 +80,7 @@ def background(home: Path, *arguments: str) -> Iterator[Path]:
             cwd=PROJECT, stdout=sink, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
     try:
-        yield log
+        yield process
     except BaseException:
         stop(process)
         print(f"--- log of `eparch {' '.join(arguments[:2])}`\n{log.read_text()[-3000:]}", file=sys.stderr)
@@ -109,14 +109,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for_server(port: int, log: Path) -> None:
-    """Return once the server accepts connections."""
+def wait_for_server(port: int, process: subprocess.Popen[str]) -> None:
+    """Return once the server accepts connections; raises when its process ends or takes too long."""
     deadline = time.monotonic() + PATIENCE
     while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
+        if process.poll() is not None:
+            raise Failed(f"the server ended with code {process.returncode}")
         if time.monotonic() > deadline:
-            raise Failed(f"the server does not listen on port {port}\n{log.read_text()}")
+            raise Failed(f"the server does not listen on port {port}")
         time.sleep(0.02)
 
 
@@ -129,7 +131,7 @@ def print_table() -> None:
         started, seconds = str(found["start_time"])[:26], found["total_run_time"]
         print(f"{found['name']:28} {found['state_name']:12} {started:26} {seconds:8.2f}")
     completed = [found for found in ran if found["state_type"] == "COMPLETED"]
-    if len(completed) != 2:
+    if len(completed) < 2:
         raise Failed(f"{len(completed)} of 2 runs are Completed")
 
 
@@ -139,8 +141,8 @@ def play(home: Path) -> None:
     os.environ["EPARCH_API_URL"] = f"http://127.0.0.1:{port}/api"
     with contextlib.ExitStack() as stack:
         with part("server"):
-            log = stack.enter_context(background(home, "server", "start", "--port", str(port)))
-            wait_for_server(port, log)
+            server = stack.enter_context(background(home, "server", "start", "--port", str(port)))
+            wait_for_server(port, server)
         with part("work pool"):
             run("work-pool", "create", "local", "--type", "process")
         with part("deploy"):

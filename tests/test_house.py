@@ -157,6 +157,8 @@ def test_importing_what_a_flow_file_needs_is_light() -> None:
 
 
 def test_make_alone_tells_every_target() -> None:
-    told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     (phony,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert {line.split()[1] for line in told.splitlines()} == set(phony.split())
