@@ -1,0 +1,195 @@
+"""What a worker asks of a place where runs run, and which places there are.
+
+Owns the interface, its contract and the registry of types. Does not own when a job is started: that is
+``worker``. A type from another package is found by the entry point group ``eparch.workers``.
+"""
+
+from __future__ import annotations
+
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, ClassVar, Generic, TypeVar
+
+from eparch.core.errors import InfrastructureError, NotFound, did_you_mean
+from eparch.core.model import Json, Value
+
+Config = TypeVar("Config")
+
+GROUP = "eparch.workers"
+"""Entry point group of infrastructure classes."""
+
+BUILT_IN: dict[str, str] = {"process": "eparch.workers.process:ProcessInfrastructure"}
+"""Type -> ``module:class`` of what is shipped."""
+
+
+class Exit(Value, frozen=True, kw_only=True):
+    """How a job ended."""
+
+    code: int | None
+    """Exit code, negative for a signal; None when nobody can know it any more."""
+    stderr: str = ""
+    """The last lines that it wrote to standard error; bounded."""
+
+
+class Infrastructure(ABC, Generic[Config]):
+    """Starts jobs, watches them and ends them: one instance serves one worker, called from many threads.
+
+    A *job* is whatever runs one flow run: a process, a container. Its *handle* is a text by which this or
+    another instance finds it again; it is stored on the run as ``infrastructure_pid``.
+
+    The contract, which ``eparch.testing.infrastructure`` tests:
+
+    - ``render`` decides only: it reads no file, no network, no environment, so that a deployment can be tried
+      before it is saved. Whatever is wrong with the job is refused here.
+    - ``start`` makes the job so that none of its user code can run, calls ``recorded`` with the handle, and
+      only then lets it go. If ``recorded`` raises, the job is removed and the exception goes on: a job that
+      nobody knows of is the one thing that must not exist (row W22).
+    - ``watch`` waits for the end, however it comes. It may be called by several threads and again after the
+      end.
+    - ``stop`` is over when the job is gone with everything that it started (row W20): asked to end first,
+      killed after ``grace`` seconds. A job that is gone already is not an error.
+    - ``find`` names the jobs that are there now. It is how a worker recognises what an earlier one started.
+
+    Everything else that can go wrong is an ``InfrastructureError`` that says what to do.
+    """
+
+    type: ClassVar[str]
+    """What pools call it."""
+    display_name: ClassVar[str]
+    description: ClassVar[str]
+    """One or two sentences for people who choose a type."""
+    base_job_template: ClassVar[dict[str, Json]]
+    """What a new pool of this type begins with: ``variables`` and ``job_configuration`` (row P2)."""
+
+    @abstractmethod
+    def render(self, job: Mapping[str, Json]) -> Config:
+        """The job as this type understands it, from a rendered ``job_configuration``.
+
+        Raises:
+            Invalid: a value does not fit; the message names its key.
+        """
+
+    @abstractmethod
+    def start(self, config: Config, recorded: Callable[[str], None]) -> str:
+        """Start a job and return its handle; ``recorded`` gets the handle before user code can run.
+
+        Raises:
+            InfrastructureError: it could not be started; nothing is left behind.
+        """
+
+    @abstractmethod
+    def watch(self, handle: str) -> Exit:
+        """Wait until the job is over."""
+
+    @abstractmethod
+    def stop(self, handle: str, grace: float) -> None:
+        """End the job and all that it started; ``grace`` in seconds.
+
+        Raises:
+            InfrastructureError: it cannot be known whether it is gone.
+        """
+
+    @abstractmethod
+    def find(self, labels: Mapping[str, str]) -> list[str]:
+        """Handles of the jobs that are there and carry all of ``labels``."""
+
+    def close(self) -> None:
+        """Give back what the instance itself holds, such as connections; jobs are not touched."""
+        return
+
+
+def types() -> dict[str, str]:
+    """Every type that is installed and where it is found, ``module:class``; the shipped ones cannot be
+    replaced.
+    """
+    found = {point.name: point.value for point in _points()}
+    return dict(sorted({**found, **BUILT_IN}.items()))
+
+
+def find_type(type_name: str) -> type[Infrastructure[Any]]:
+    """The class of a type.
+
+    Raises:
+        NotFound: no package that is installed has it.
+        InfrastructureError: its package is broken, or is not an infrastructure.
+    """
+    known = types()
+    place = known.get(type_name)
+    if place is None:
+        raise NotFound(
+            f"There is no worker type '{type_name}' here",
+            why=f"installed are: {', '.join(known)}",
+            fix=did_you_mean(type_name, known) or "install the package that brings it",
+        )
+    module, _, name = place.partition(":")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InfrastructureError(
+            f"The worker type '{type_name}' cannot be loaded",
+            why=f"{place}: {error}",
+            fix="install its package again, with the extra that it needs",
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Infrastructure)):
+        raise InfrastructureError(
+            f"The worker type '{type_name}' cannot be loaded",
+            why=f"{place} is not an Infrastructure",
+            fix=f"correct the entry point in the group '{GROUP}'",
+        )
+    return found
+
+
+def default_template(type_name: str) -> dict[str, Json]:
+    """The base job template that a new pool of the type begins with (row P12); a copy.
+
+    Raises:
+        NotFound: there is no such type.
+    """
+    from copy import deepcopy
+
+    return deepcopy(find_type(type_name).base_job_template)
+
+
+def describe_types() -> list[dict[str, Json]]:
+    """Type, names and default template of every installed type, as ``/collections/views`` lists them."""
+    return [
+        {
+            "type": name,
+            "display_name": found.display_name,
+            "description": found.description,
+            "default_base_job_configuration": found.base_job_template,
+        }
+        for name in types()
+        for found in (find_type(name),)
+    ]
+
+
+_MEANING = {
+    0: "it ended by itself",
+    126: "the command cannot be executed",
+    127: "the command was not found",
+    137: "it was killed, often because memory ran out",
+    143: "it was asked to end (SIGTERM)",
+}
+
+
+def explain_exit(code: int | None) -> str:
+    """What an exit code means, as far as a code can tell: ``exit code 137: it was killed, ...``."""
+    if code is None:
+        return "its exit code is not known"
+    if code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        hint = ", often because memory ran out" if name == "SIGKILL" else ""
+        return f"ended by {name}{hint}"
+    meaning = _MEANING.get(code)
+    return f"exit code {code}: {meaning}" if meaning else f"exit code {code}"
+
+
+def _points() -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=GROUP))
