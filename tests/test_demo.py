@@ -33,7 +33,7 @@ def test_it_runs_both_deployments_and_leaves_nothing(tmp_path: Path) -> None:
     before = sorted(tree.rglob("*"))
     done = play(tree, tmp_path / "outside")
     assert done.returncode == 0, done.stdout + done.stderr
-    table = done.stdout.partition("state ")[2]
+    table = done.stdout.partition("==> results")[2]
     assert table.count("Completed") == 2
     # live logs of both, in the order of their runs
     quick, nightly = (done.stdout.index(f"reporting on the {title}") for title in ("three packages", "whole"))
