@@ -7,6 +7,7 @@ the harness, and that what it asks for is what Prefect does.
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,8 +40,14 @@ def ours(server: Session, tmp_path_factory: pytest.TempPathFactory) -> Session:
 
 @pytest.fixture(scope="module")
 def stock(server: Session, tmp_path_factory: pytest.TempPathFactory) -> Session:
-    """Prefect's command line, unmodified, pointed at the server."""
-    return Session(find_target("prefect"), tmp_path_factory.mktemp("stock"), server.url)
+    """Prefect's command line, unmodified, pointed at the server. Without it a developer skips and CI fails."""
+    try:
+        target = find_target("prefect")
+    except subprocess.CalledProcessError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"Prefect cannot be installed here: {error}")
+    return Session(target, tmp_path_factory.mktemp("stock"), server.url)
 
 
 @pytest.fixture
