@@ -40,7 +40,7 @@ def ours(server: Session, tmp_path_factory: pytest.TempPathFactory) -> Session:
 
 @pytest.fixture(scope="module")
 def stock(server: Session, tmp_path_factory: pytest.TempPathFactory) -> Session:
-    """Prefect's command line, unmodified, pointed at the server. Without it a developer skips and CI fails."""
+    """Prefect's command line, unmodified, pointed at the server. A developer without it skips, CI fails."""
     try:
         target = find_target("prefect")
     except subprocess.CalledProcessError as error:
