@@ -1,0 +1,334 @@
+"""``eparch work-pool``: make, see and change work pools."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from eparch.cli import lookup
+from eparch.cli.commands import Group
+from eparch.cli.output import Column, write
+from eparch.cli.session import Session
+from eparch.core import calls
+from eparch.core.errors import Conflict
+
+if TYPE_CHECKING:
+    from eparch.core.pools import WorkPool
+    from eparch.core.runs import FlowRun
+
+TemplateFile = click.Path(path_type=Path)
+
+
+@click.group("work-pool", cls=Group)
+def work_pool() -> None:
+    """Make, see and change work pools: where runs wait for workers."""
+
+
+@work_pool.command("create", example="eparch work-pool create local --type process")
+@click.argument("name")
+@click.option("-t", "--type", "type_", metavar="TYPE", help="Type of the workers, such as process or docker.")
+@click.option(
+    "--base-job-template", type=TemplateFile, help="JSON file to use instead of the type's template."
+)
+@click.option("--paused/--no-paused", default=False, help="Make it paused.")
+@click.option("--description", help="What it is for.")
+@click.option("--concurrency-limit", type=click.IntRange(min=0), help="Runs at the same time.")
+@click.option(
+    "--set-as-default/--no-set-as-default", default=False, help="Use it for deployments that name none."
+)
+@click.option("--overwrite/--no-overwrite", default=False, help="Change the pool if it is there.")
+@click.pass_obj
+def create(
+    session: Session,
+    name: str,
+    type_: str | None,
+    base_job_template: Path | None,
+    paused: bool,
+    description: str | None,
+    concurrency_limit: int | None,
+    set_as_default: bool,
+    overwrite: bool,
+) -> None:
+    """Make a work pool."""
+    from eparch.core.pools import WorkPoolCreate, WorkPoolUpdate
+
+    if type_ is None and base_job_template is None:
+        session.refuse(
+            "A work pool needs a type.", why=f"Known types: {', '.join(_types())}.", fix="Add --type TYPE."
+        )
+    template = _template(base_job_template, type_)
+    new = WorkPoolCreate(
+        name=name,
+        description=description,
+        type=type_ or "process",
+        base_job_template=template,
+        is_paused=paused,
+        concurrency_limit=concurrency_limit,
+    )
+    try:
+        pool = session.send(calls.create_work_pool(body=new))
+        verb = "Created"
+    except Conflict as error:
+        found = session.send(calls.read_work_pool(name=name))
+        if not overwrite:
+            raise Conflict(
+                f"There is a work pool {name!r} already.",
+                why=f"Its type is {found.type}.",
+                fix="Change it with --overwrite, or choose another name.",
+            ) from error
+        if found.type != new.type:
+            raise Conflict(
+                f"The work pool {name!r} is of type {found.type}, not {new.type}.",
+                why="The type of a pool cannot be changed.",
+                fix=f"Delete it first: eparch work-pool delete {name}",
+            ) from error
+        change = WorkPoolUpdate(
+            description=description,
+            is_paused=paused,
+            base_job_template=template,
+            concurrency_limit=concurrency_limit,
+        )
+        session.send(calls.update_work_pool(name=name, body=change))
+        pool, verb = session.send(calls.read_work_pool(name=name)), "Changed"
+    if set_as_default:
+        from eparch.settings import BY_NAME, profiles
+
+        row, used = BY_NAME["default_work_pool"], session.settings
+        profiles.assign(used.profiles_path, used.profile, {row.variable: name}, drop=row.about.aliases)
+        session.note(f"It is the default of profile {used.profile!r}.")
+    session.output.made(pool)
+    session.note(f"{verb} work pool {name!r}. Start a worker: eparch worker start --pool {name}")
+
+
+def _template(file: Path | None, type_: str | None) -> dict[str, Any]:
+    if file is not None:
+        from eparch.cli.values import read_object_file
+
+        return read_object_file(file)
+    from eparch.workers.infrastructure import default_template
+
+    return default_template(type_ or "process")
+
+
+def _types() -> list[str]:
+    from eparch.workers.infrastructure import types
+
+    return sorted(types())
+
+
+@work_pool.command("ls", example="eparch work-pool ls -o json")
+@click.option("-v", "--verbose/--no-verbose", default=False, help="Show more columns.")
+@click.option("--limit", type=click.IntRange(min=1), help="How many at most.")
+@click.pass_obj
+def ls(session: Session, verbose: bool, limit: int | None) -> None:
+    """List work pools."""
+    columns = [
+        Column("NAME", lambda pool: pool.name),
+        Column("TYPE", lambda pool: pool.type),
+        Column("STATUS", _status, _status),
+        Column("LIMIT", lambda pool: pool.concurrency_limit),
+    ]
+    if verbose:
+        columns += [
+            Column("ID", lambda pool: pool.id),
+            Column("CREATED", lambda pool: pool.created),
+            Column("DESCRIPTION", lambda pool: pool.description),
+        ]
+    session.output.rows(
+        session.pages(calls.read_work_pools, {}, limit), columns, empty="There are no work pools."
+    )
+
+
+def _status(pool: WorkPool) -> str:
+    return "PAUSED" if pool.is_paused else pool.status.value if pool.status else ""
+
+
+@work_pool.command("inspect", example="eparch work-pool inspect local -o json")
+@click.argument("name")
+@click.pass_obj
+def inspect(session: Session, name: str) -> None:
+    """Show everything about a work pool."""
+    session.output.one(lookup.find_pool(session, name))
+
+
+def _update(session: Session, name: str, said: str, **fields: Any) -> None:
+    from eparch.core.pools import WorkPoolUpdate
+
+    lookup.find_pool(session, name)
+    session.send(calls.update_work_pool(name=name, body=WorkPoolUpdate(**fields)))
+    if not session.output.is_table:
+        session.output.made(session.send(calls.read_work_pool(name=name)))
+    session.note(said)
+
+
+@work_pool.command("pause", example="eparch work-pool pause local")
+@click.argument("name")
+@click.pass_obj
+def pause(session: Session, name: str) -> None:
+    """Start no run of this pool until it is resumed."""
+    _update(session, name, f"Paused work pool {name!r}.", is_paused=True)
+
+
+@work_pool.command("resume", example="eparch work-pool resume local")
+@click.argument("name")
+@click.pass_obj
+def resume(session: Session, name: str) -> None:
+    """Start runs of this pool again."""
+    _update(session, name, f"Resumed work pool {name!r}.", is_paused=False)
+
+
+@work_pool.command("update", example="eparch work-pool update local --concurrency-limit 5")
+@click.argument("name")
+@click.option("--base-job-template", type=TemplateFile, help="JSON file with the new template.")
+@click.option("--concurrency-limit", type=click.IntRange(min=0), help="Runs at the same time.")
+@click.option("--description", help="What it is for.")
+@click.pass_obj
+def update(
+    session: Session,
+    name: str,
+    base_job_template: Path | None,
+    concurrency_limit: int | None,
+    description: str | None,
+) -> None:
+    """Change a work pool; what is not given stays."""
+    fields: dict[str, Any] = {"concurrency_limit": concurrency_limit, "description": description}
+    if base_job_template is not None:
+        fields["base_job_template"] = _template(base_job_template, None)
+    given = {key: value for key, value in fields.items() if value is not None}
+    if not given:
+        session.refuse(
+            "There is nothing to change.", fix="Give an option, see: eparch work-pool update --help"
+        )
+    _update(session, name, f"Changed work pool {name!r}: {', '.join(given)}.", **given)
+
+
+@work_pool.command("set-concurrency-limit", example="eparch work-pool set-concurrency-limit local 5")
+@click.argument("name")
+@click.argument("limit", type=click.IntRange(min=0))
+@click.pass_obj
+def set_concurrency_limit(session: Session, name: str, limit: int) -> None:
+    """Bound how many runs of this pool run at the same time."""
+    _update(session, name, f"The limit of work pool {name!r} is {limit}.", concurrency_limit=limit)
+
+
+@work_pool.command("clear-concurrency-limit", example="eparch work-pool clear-concurrency-limit local")
+@click.argument("name")
+@click.pass_obj
+def clear_concurrency_limit(session: Session, name: str) -> None:
+    """Let any number of runs of this pool run at the same time."""
+    _update(session, name, f"Work pool {name!r} has no limit.", concurrency_limit=None)
+
+
+@work_pool.command("delete", example="eparch work-pool delete local -y")
+@click.argument("name")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.pass_obj
+def delete(session: Session, name: str, yes: bool, dry_run: bool) -> None:
+    """Delete a work pool with its queues."""
+    pool = lookup.find_pool(session, name)
+    if dry_run:
+        session.note(f"Would delete work pool {name!r}.")
+    else:
+        session.confirm(f"Delete work pool {name!r} and its queues?", yes=yes)
+        session.send(calls.delete_work_pool(name=name))
+        session.note(f"Deleted work pool {name!r}.")
+    session.output.made(pool)
+
+
+@work_pool.command(
+    "get-default-base-job-template",
+    example="eparch work-pool get-default-base-job-template --type process --file template.json",
+)
+@click.option("-t", "--type", "type_", metavar="TYPE", required=True, help="Type of the pool.")
+@click.option("-f", "--file", type=TemplateFile, help="Write it to this file.")
+@click.pass_obj
+def get_default_base_job_template(session: Session, type_: str, file: Path | None) -> None:
+    """Print the base job template that a new pool of a type begins with (row P12)."""
+    import msgspec
+
+    from eparch.core.model import encode
+
+    template = _template(None, type_)
+    text = msgspec.json.format(encode(template), indent=2).decode()
+    if file is not None:
+        file.write_text(text + "\n", encoding="utf-8")
+        session.note(f"Wrote {file}.")
+    elif session.output.format == "table":
+        write(text)
+    else:
+        session.output.one(template, name=lambda _: type_)
+
+
+@work_pool.command("preview", example="eparch work-pool preview local --hours 24")
+@click.argument("name", required=False)
+@click.option("-h", "--hours", type=click.FloatRange(min=0, max=87600), default=1, help="How far ahead.")
+@click.option("--limit", type=click.IntRange(min=1), default=200, help="How many at most.")
+@click.pass_obj
+def preview(session: Session, name: str | None, hours: float, limit: int) -> None:
+    """Show the runs that this pool will start (row P17)."""
+    name = name or session.settings.default_work_pool
+    if name is None:
+        session.refuse("There is no default work pool.", fix="Name one: eparch work-pool preview NAME")
+    lookup.find_pool(session, name)
+    show_upcoming(session, {"work_pools": {"name": {"any_": [name]}}}, hours, limit)
+
+
+def show_upcoming(session: Session, where: dict[str, Any], hours: float, limit: int) -> None:
+    """Print the scheduled runs that ``where`` selects, the next one first."""
+    until = datetime.now(UTC) + timedelta(hours=hours)
+    body = {
+        **where,
+        "flow_runs": {
+            "state": {"type": {"any_": ["SCHEDULED"]}},
+            "next_scheduled_start_time": {"before_": until.isoformat()},
+        },
+        "sort": "NEXT_SCHEDULED_START_TIME_ASC",
+    }
+    found = list(session.pages(calls.read_flow_runs, body, limit))
+    flows = lookup.flows_by_id(session, (run.flow_id for run in found))
+
+    def flow_of(run: FlowRun) -> str:
+        flow = flows.get(run.flow_id)
+        return flow.name if flow else ""
+
+    columns = [
+        Column("TIME", lambda run: run.next_scheduled_start_time),
+        Column("FLOW", flow_of),
+        Column("RUN", lambda run: run.name),
+        Column("STATE", lambda run: run.state_name, lambda run: run.state_type),
+        Column("QUEUE", lambda run: run.work_queue_name),
+        Column("ID", lambda run: run.id),
+    ]
+    empty = f"No run is due within {hours:g} h."
+    session.output.rows(found, columns, name=lambda run: run.id, empty=empty)
+
+
+@work_pool.command("slots", example="eparch work-pool slots local")
+@click.argument("name")
+@click.pass_obj
+def slots(session: Session, name: str) -> None:
+    """Show which runs hold a slot of this pool, and since when (row P16)."""
+    pool = lookup.find_pool(session, name)
+    show_slots(session, {"work_pools": {"name": {"any_": [name]}}}, pool.concurrency_limit)
+
+
+def show_slots(session: Session, where: dict[str, Any], limit: int | None) -> None:
+    """Print the runs that hold a slot."""
+    from eparch.core.states import CLAIMED
+
+    states = sorted(state.value for state in CLAIMED)
+    body = {**where, "flow_runs": {"state": {"type": {"any_": states}}}, "sort": "START_TIME_ASC"}
+    found = list(session.pages(calls.read_flow_runs, body))
+    columns = [
+        Column("RUN", lambda run: run.name),
+        Column("STATE", lambda run: run.state_name, lambda run: run.state_type),
+        Column("SINCE", lambda run: run.state.timestamp if run.state else None),
+        Column("QUEUE", lambda run: run.work_queue_name),
+        Column("ID", lambda run: run.id),
+    ]
+    session.output.rows(found, columns, name=lambda run: run.id)
+    session.note(f"{len(found)} of {'any number of' if limit is None else limit} slots are held.")
