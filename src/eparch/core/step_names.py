@@ -89,3 +89,37 @@ def own(name: str) -> str:
 def is_deprecated(name: str) -> bool:
     """Whether ``name`` is an old spelling that a note should mention."""
     return name in ALIASES and name not in OWN and not any(name.startswith(module) for module in _MODULES)
+
+
+_STORAGE = ("folder", "credentials", "ignore_file")
+ARGUMENTS: dict[str, tuple[str, ...]] = {
+    _HOME + "set_working_directory": ("directory",),
+    _HOME + "git_clone": (
+        "repository",
+        "branch",
+        "commit_sha",
+        "include_submodules",
+        "access_token",
+        "credentials",
+        "directories",
+        "clone_directory_name",
+    ),
+    _HOME + "pull_with_block": ("block_type_slug", "block_document_name"),
+    _HOME + "run_shell_script": ("script", "directory", "env", "stream_output", "expand_env_vars", "shell"),
+    _HOME + "pip_install_requirements": ("directory", "requirements_file", "stream_output"),
+    "prefect_docker.deployments.steps.push_docker_image": (
+        "image_name",
+        "tag",
+        "credentials",
+        "additional_tags",
+        "ignore_cache",
+        "build_backend",
+    ),
+    "prefect_aws.deployments.steps.push_to_s3": ("bucket", "client_parameters", *_STORAGE),
+    "prefect_aws.deployments.steps.pull_from_s3": ("bucket", "client_parameters", *_STORAGE),
+    "prefect_gcp.deployments.steps.push_to_gcs": ("bucket", "project", *_STORAGE),
+    "prefect_gcp.deployments.steps.pull_from_gcs": ("bucket", "project", *_STORAGE),
+    "prefect_azure.deployments.steps.push_to_azure_blob_storage": ("container", *_STORAGE),
+    "prefect_azure.deployments.steps.pull_from_azure_blob_storage": ("container", *_STORAGE),
+}
+"""What a shipped step takes (features 1.5); one that takes any further argument is not listed."""
