@@ -66,8 +66,15 @@ def url_of(sock: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}{BASE_PATH}"
 
 
-def run(app: App, sock: socket.socket, on_ready: Callable[[str], None] | None = None) -> None:
-    """Serve ``app`` on ``sock`` until a signal or idleness ends it; see ``app.serve``.
+def run(
+    app: App,
+    sock: socket.socket,
+    on_ready: Callable[[str], None] | None = None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Serve ``app`` on ``sock`` until a signal, idleness or ``stop`` ends it; see ``app.serve``.
+
+    ``stop`` is for a server in a thread: whoever started it sets it.
 
     Raises:
         EparchError: it could not start.
@@ -84,7 +91,7 @@ def run(app: App, sock: socket.socket, on_ready: Callable[[str], None] | None = 
         timeout_graceful_shutdown=STOP_SECONDS,
         backlog=BACKLOG,
     )
-    server = _Server(config, app, lambda: (on_ready or _say)(url_of(sock)))
+    server = _Server(config, app, lambda: (on_ready or _say)(url_of(sock)), stop)
     with contextlib.suppress(SystemExit):  # uvicorn's way to say that it could not start
         server.run(sockets=[sock])
     if app.failure is not None:
@@ -99,8 +106,15 @@ def _say(url: str) -> None:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, app: App, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        app: App,
+        on_ready: Callable[[], None],
+        stop: threading.Event | None,
+    ) -> None:
         super().__init__(config)
+        self._stop = stop
         self._app = app
         self._on_ready = on_ready
 
@@ -131,6 +145,8 @@ class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         idle = self._app.policy.idle_seconds
         if idle and counter % IDLE_CHECK_TICKS == 0 and self._app.idle_seconds() > idle:
+            self.should_exit = True
+        if self._stop is not None and self._stop.is_set():
             self.should_exit = True
         return await super().on_tick(counter)
 

@@ -28,11 +28,16 @@ H = TypeVar("H", bound=Handler)
 NO_BODY = frozenset({204, 304})
 
 MAX_QUERY_FIELDS = 50
+MAX_DEPTH = 128
+"""Levels of a body; what is stored must be far from the depth at which an encoder gives up."""
 
 _TEXT_PARAMETERS = frozenset({"resource_id", "lease_id"})
 """Path parameters that end in ``_id`` and are text: a malformed lease is a 422 on the wire, not a 404."""
 
 _NUL_ESCAPE = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 _REPORTS = frozenset({"/logs/", "/events", "/flow_runs/{id}/set_state", "/task_runs/{id}/set_state"})
 """Endpoints that say what happened: a NUL in a message must not lose the message, so it is replaced."""
@@ -161,6 +166,8 @@ class Route:
                     raise nul(data)
                 data = without_nul(data)
         try:
+            if data.count(b"[") + data.count(b"{") > MAX_DEPTH and too_deep(data):
+                raise RecursionError
             if self._decoder is not None:
                 return self._decoder.decode(data)
             value = msgspec.json.decode(data)
@@ -168,6 +175,16 @@ class Route:
             raise refusal(error, data, self.endpoint.body) from error
         assert self._filter is not None
         return self._filter.parse(value, default_limit=request.services.policy.default_limit)
+
+
+def too_deep(data: bytes) -> bool:
+    """Whether the JSON text ``data`` is nested so deeply that writing it again could fail."""
+    brackets = _STRING.sub(b"", data).translate(None, _NOT_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        if not brackets:
+            return False
+        brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
+    return bool(brackets)
 
 
 def without_nul(data: bytes) -> bytes:

@@ -18,7 +18,7 @@ import msgspec
 
 from eparch.api.auth import Gate
 from eparch.api.request import Receive, Scope, Send
-from eparch.api.router import without_nul
+from eparch.api.router import too_deep, without_nul
 from eparch.core.errors import EparchError, Forbidden, Invalid
 from eparch.core.events import Event, EventFilter, ReceivedEvent
 from eparch.core.model import decode, encode
@@ -212,6 +212,8 @@ def _event_of(frame: str | bytes) -> Event | None:
     """
     data = frame.encode("utf-8", "replace") if isinstance(frame, str) else frame
     try:
+        if too_deep(data):
+            raise RecursionError("It is nested too deeply.")
         event: Event = decode(without_nul(data), Event)
     except (ValueError, RecursionError) as error:
         logger.warning("An event was refused: %s", error)
