@@ -100,7 +100,7 @@ class ProcessInfrastructure(Infrastructure[ProcessJob]):
                 },
                 "command": {
                     "title": "Command",
-                    "description": "Command that runs the flow run. Leave it empty unless something must stand "
+                    "description": "Command that runs the flow run. Leave it empty unless something stands "
                     "before it.",
                     "type": "string",
                 },

@@ -1,0 +1,109 @@
+"""What has to be so before a worker begins: its pool, the pool's type, its queues (rows W2-W5).
+
+Owns what is created and what is refused. Does not own the work itself.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from eparch.core import calls
+from eparch.core.errors import Conflict, EparchError, NotFound, Usage, did_you_mean
+from eparch.core.job_templates import Severity, check_template
+from eparch.core.model import Json, decode
+from eparch.core.pools import WorkPool, WorkPoolCreate, WorkPoolUpdate, WorkQueueCreate
+from eparch.workers.infrastructure import default_template, find_type
+from eparch.workers.options import WorkerOptions
+from eparch.workers.sources import Sender
+
+AGENT = "prefect-agent"
+"""Type of pools that workers have never served."""
+
+
+def prepare_pool(sender: Sender, options: WorkerOptions) -> WorkPool:
+    """The pool that the worker serves, created if it is to be, with its queues.
+
+    Raises:
+        NotFound: it is not there and may not be created, or its type is not installed.
+        Usage: its type is not the wanted one, is an agent's, or the template file is wrong.
+    """
+    pool = _read_or_create(sender, options)
+    if pool.type == AGENT:
+        raise Usage(
+            f"The work pool '{pool.name}' is for agents",
+            why=f"its type is '{AGENT}', and a worker serves typed pools",
+            fix=f"eparch agent start --pool '{pool.name}'; or create a pool with: "
+            f"eparch work-pool create NAME --type process",
+        )
+    if options.type is not None and options.type != pool.type:
+        raise Usage(
+            f"The work pool '{pool.name}' has the type '{pool.type}', not '{options.type}'",
+            why="a worker serves pools of its own type",
+            fix=f"leave '--type' out, or choose a pool of the type '{options.type}'",
+        )
+    find_type(pool.type)
+    if not pool.base_job_template:
+        template = default_template(pool.type)
+        update = WorkPoolUpdate(base_job_template=template)
+        sender.send(calls.update_work_pool(name=pool.name, body=update))
+        pool = msgspec.structs.replace(pool, base_job_template=template)
+    for queue in options.queues:
+        _ensure_queue(sender, pool.name, queue)
+    return pool
+
+
+def _read_or_create(sender: Sender, options: WorkerOptions) -> WorkPool:
+    try:
+        return sender.send(calls.read_work_pool(name=options.pool))
+    except NotFound as error:
+        if options.type is None or not options.create_pool_if_not_found:
+            raise _missing(sender, options) from error
+    find_type(options.type)
+    template = read_template(options) or default_template(options.type)
+    body = WorkPoolCreate(name=options.pool, type=options.type, base_job_template=template)
+    try:
+        return sender.send(calls.create_work_pool(body=body))
+    except Conflict:
+        # Another worker that started with this one was faster (row W3).
+        return sender.send(calls.read_work_pool(name=options.pool))
+
+
+def read_template(options: WorkerOptions) -> dict[str, Json] | None:
+    """The base job template in the file that was given; None if none was.
+
+    Raises:
+        Usage: it cannot be read, is not JSON, or is not a template.
+    """
+    path = options.base_job_template
+    if path is None:
+        return None
+    try:
+        template: dict[str, Json] = decode(path.read_bytes(), dict[str, Json])
+    except OSError as error:
+        raise Usage(f"The template '{path}' cannot be read", why=error.strerror or str(error)) from error
+    except msgspec.DecodeError as error:
+        raise Usage(f"The template '{path}' is not a JSON object", why=str(error)) from error
+    for problem in check_template(template):
+        if problem.severity is Severity.ERROR:
+            raise Usage(f"The template '{path}' is wrong: {problem.message}", fix=problem.fix)
+    return template
+
+
+def _missing(sender: Sender, options: WorkerOptions) -> EparchError:
+    known = [pool.name for pool in sender.send(calls.read_work_pools(body={"limit": 200}))]
+    return NotFound(
+        f"There is no work pool '{options.pool}'",
+        why="a pool is created for a worker only with '--type'" if options.type is None else "",
+        fix=did_you_mean(options.pool, known)
+        or f"eparch work-pool create '{options.pool}' --type process, or add '--type process' here",
+    )
+
+
+def _ensure_queue(sender: Sender, pool: str, name: str) -> None:
+    try:
+        sender.send(calls.read_work_queue_by_name(work_pool_name=pool, name=name))
+    except NotFound:
+        try:
+            sender.send(calls.create_work_queue(work_pool_name=pool, body=WorkQueueCreate(name=name)))
+        except Conflict:
+            return

@@ -1,0 +1,285 @@
+"""One run from its claim to its end: started, watched, reported.
+
+Owns the thread of a run, and that its slot is given back and its end told on every path. Knows no
+infrastructure and decides nothing: that is in ``decisions``.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from uuid import UUID
+
+from eparch.client.retries import Fault, Retries
+from eparch.core import calls
+from eparch.core.calls import Call
+from eparch.core.errors import (
+    EparchError,
+    InfrastructureError,
+    NotFound,
+    ServerFault,
+    Unavailable,
+    Unreachable,
+)
+from eparch.core.model import new_id
+from eparch.core.pools import ClaimedRun, ClaimRef, WorkPool
+from eparch.core.runs import FlowRun, FlowRunUpdate, SetState, SetStateStatus
+from eparch.core.states import State, StateCreate, StateDetails
+from eparch.workers.decisions import StopReason, decide_after_exit, decide_after_failed_start
+from eparch.workers.infrastructure import Exit, Infrastructure, explain_exit
+from eparch.workers.jobs import Assignment, make_job
+from eparch.workers.run_log import RunLog
+from eparch.workers.slots import Slots
+from eparch.workers.sources import Sender
+
+T = TypeVar("T")
+
+PASSING = (Unreachable, Unavailable, ServerFault)
+"""What a worker waits out (row W19)."""
+
+_PATIENCE = Retries(attempts=10**9, first=0.5, most=30.0, total=float("inf"))
+
+logger = logging.getLogger("eparch.worker")
+
+
+def pause_after(attempt: int) -> float:
+    """Seconds before the next attempt while the server does not answer; jittered, so that workers spread."""
+    roll = 0.5 + random.random() / 2  # noqa: S311  spreads load, keeps no secret
+    return (
+        _PATIENCE.delay(Fault(connected=False), idempotent=True, attempt=attempt, elapsed=0, roll=roll) or 0.0
+    )
+
+
+class Stopped(Exception):
+    """The run was to be stopped before it began."""
+
+
+@dataclass(eq=False)
+class Held:
+    """A run that this worker holds, as its threads share it."""
+
+    claimed: ClaimedRun
+    fenced: bool
+    """Whether the server gave a fencing token."""
+    handle: str | None = None
+    reason: StopReason | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    stopper: threading.Thread | None = None
+
+    @property
+    def run(self) -> FlowRun:
+        """The run as it was claimed."""
+        return self.claimed.flow_run
+
+    @property
+    def token(self) -> int | None:
+        """The fencing token."""
+        return self.claimed.claim.token if self.fenced else None
+
+    @property
+    def ref(self) -> ClaimRef:
+        """The claim as it is renewed."""
+        return ClaimRef(flow_run_id=self.run.id, token=self.claimed.claim.token)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Show that a write comes from who holds the run."""
+        return {} if self.token is None else {calls.CLAIM_HEADER: str(self.token)}
+
+
+class Supervisor:
+    """Takes care of runs, each in a thread of its own."""
+
+    def __init__(
+        self, sender: Sender, infrastructure: Infrastructure[Any], slots: Slots, log: RunLog, *,
+        worker_name: str, environment: Mapping[str, str], pool: Callable[[], WorkPool],
+        stopping: threading.Event,
+    ) -> None:  # fmt: skip
+        self.sender, self.infrastructure, self.slots, self.log = sender, infrastructure, slots, log
+        self.worker_name, self.environment, self.pool = worker_name, environment, pool
+        self.stopping = stopping
+        self.not_started = 0
+        """Runs whose job could not be started."""
+        self._held: set[Held] = set()
+        self._changed = threading.Condition()
+
+    def holding(self) -> list[Held]:
+        """What is held now."""
+        with self._changed:
+            return list(self._held)
+
+    def wait_idle(self, seconds: float | None = None) -> bool:
+        """Wait until nothing is held; whether it came to that."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._held, seconds)
+
+    def accept(self, claimed: ClaimedRun, *, fenced: bool) -> None:
+        """Take a slot and begin; a run that is held already is a repeated answer."""
+        held = Held(claimed, fenced)
+        with self._changed:
+            if held.claimed.claim.claim_id in {one.claimed.claim.claim_id for one in self._of(held.run.id)}:
+                return
+            self._held.add(held)
+        self.slots.take()
+        thread = threading.Thread(target=self._care, args=(held,), name=f"run-{held.run.name}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            with self.slots.released_after():
+                self.report(held, decide_after_failed_start(held.run, None, StopReason.SHUTDOWN))
+                logger.warning("No thread could be started for the run %s: %s", held.run.name, error)
+            self._drop(held)
+
+    def _of(self, run_id: UUID) -> list[Held]:
+        return [one for one in self._held if one.run.id == run_id]
+
+    def stop(self, held: Held, reason: StopReason, grace: float) -> None:
+        """End the job of a run, once; a second call with less grace hurries the first."""
+        with held.lock:
+            held.reason = held.reason or reason
+            if held.handle is None:
+                return
+            thread = threading.Thread(target=self._stop, args=(held, grace), name="stop", daemon=True)
+            held.stopper = held.stopper or thread
+            thread.start()
+
+    def _stop(self, held: Held, grace: float) -> None:
+        assert held.handle is not None
+        try:
+            self.infrastructure.stop(held.handle, grace)
+        except EparchError as error:
+            self.log.write(held.run.id, f"The job {held.handle} was not stopped: {error}", logging.ERROR)
+
+    def _care(self, held: Held) -> None:
+        """The life of one run; whatever happens here ends only this run."""
+        try:
+            with self.slots.released_after():
+                outcome = self._start_and_watch(held)
+            self._finish(held, outcome)
+        except Exception:
+            logger.exception("The run %s could not be taken care of to its end", held.run.name)
+        finally:
+            self._drop(held)
+
+    def _drop(self, held: Held) -> None:
+        with self._changed:
+            self._held.discard(held)
+            self._changed.notify_all()
+
+    def _start_and_watch(self, held: Held) -> Exit | Exception:
+        """How its job ended, or why there is none."""
+        self.log.write(
+            held.run.id, f"Worker '{self.worker_name}' is submitting the flow run '{held.run.name}'"
+        )
+        try:
+            config = self.infrastructure.render(self._job(held))
+            handle = self.infrastructure.start(config, lambda handle: self._record(held, handle))
+        except Stopped as stopped:
+            return stopped
+        except Exception as error:
+            if not isinstance(error, EparchError):
+                logger.exception("The job of the run %s could not be started", held.run.name)
+            return error
+        self.log.write(held.run.id, f"The job of the flow run '{held.run.name}' was started as {handle}")
+        try:
+            seen = self.infrastructure.watch(handle)
+        except InfrastructureError as error:
+            self.log.write(held.run.id, f"The job {handle} cannot be watched: {error}", logging.ERROR)
+            seen = Exit(code=None, stderr=str(error))
+        with held.lock:
+            stopper = held.stopper
+        if stopper is not None:
+            stopper.join()
+        return seen
+
+    def _job(self, held: Held) -> dict[str, Any]:
+        pool = self.pool()
+        assignment = Assignment(
+            flow_run=held.run,
+            pool=pool,
+            worker_name=self.worker_name,
+            deployment=held.claimed.deployment,
+            flow=held.claimed.flow,
+            token=held.token,
+        )
+        template = pool.base_job_template or self.infrastructure.base_job_template
+        return make_job(assignment, self.environment, template)
+
+    def _record(self, held: Held, handle: str) -> None:
+        """Store the handle on the run, before user code can begin (row W22)."""
+        with held.lock:
+            if held.reason is not None:
+                raise Stopped
+            held.handle = handle
+        update = FlowRunUpdate(infrastructure_pid=handle)
+        self.sender.send(calls.update_flow_run(id=held.run.id, body=update, headers=held.headers))
+
+    def _finish(self, held: Held, outcome: Exit | Exception) -> None:
+        """Tell what became of the run."""
+        if isinstance(outcome, Exit):
+            self.log.write(
+                held.run.id,
+                f"The job of the flow run '{held.run.name}' is over: {explain_exit(outcome.code)}",
+                logging.INFO if outcome.code == 0 else logging.WARNING,
+            )
+            run = self._ask(calls.read_flow_run(id=held.run.id))
+            if run is not None:
+                self.report(held, decide_after_exit(held.run, run, outcome, held.reason, self.worker_name))
+            return
+        error = None if isinstance(outcome, (Stopped, *PASSING)) else outcome
+        if not isinstance(outcome, Stopped):
+            self.not_started += 1
+            text = f"The flow run '{held.run.name}' could not be started: {outcome}"
+            self.log.write(held.run.id, text, logging.ERROR)
+        self.report(held, decide_after_failed_start(held.run, error, held.reason))
+
+    def report(self, held: Held, state: State | None) -> None:
+        """Propose ``state`` until the server heard it; what it answers is what counts."""
+        if state is None:
+            return
+        body = SetState(
+            state=StateCreate(
+                type=state.type,
+                name=state.name,
+                message=state.message,
+                state_details=StateDetails(
+                    transition_id=new_id(), scheduled_time=state.state_details.scheduled_time
+                ),
+            )
+        )
+        answer = self._ask(calls.set_flow_run_state(id=held.run.id, body=body, headers=held.headers))
+        if answer is None:
+            return
+        if answer.status is SetStateStatus.ACCEPT:
+            self.log.write(held.run.id, f"Reported flow run '{held.run.name}' as {state.name}")
+        else:
+            logger.info(
+                "The server kept the run %s as it is instead of %s: %s",
+                held.run.name, state.name, answer.details.reason,
+            )  # fmt: skip
+
+    def _ask(self, call: Call[T]) -> T | None:
+        """The answer, waiting out that there is none; None if it is refused or the worker has no time
+        left.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return self.sender.send(call)
+            except PASSING as error:
+                if self.stopping.is_set() and attempt > 2:
+                    logger.warning("Not reported, the worker stops: %s", error)
+                    return None
+                pause = pause_after(attempt)
+                logger.warning("Next attempt in %.1f s: %s", pause, error)
+                self.stopping.wait(pause)
+            except NotFound:
+                return None
+            except EparchError as error:
+                logger.warning("The server refused %s %s: %s", call.method, call.path, error)
+                return None
