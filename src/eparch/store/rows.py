@@ -31,6 +31,21 @@ FLOW_RUN_TYPES = {**STATE_TYPES, "empirical_policy": FlowRunPolicy}
 TASK_RUN_TYPES = {**STATE_TYPES, "empirical_policy": TaskRunPolicy}
 
 
+TASK_PROGRESS = (
+    "created",
+    *STATE_COLUMNS,
+    "run_count",
+    "expected_start_time",
+    "start_time",
+    "end_time",
+    "total_run_time",
+)
+"""What recording the next state of a task run depends on."""
+
+TASK_RECORDED = tuple(column.name for column in t.task_run.columns if column.name not in ("id", "created"))
+"""What recording a state of a task run may change."""
+
+
 def names(select: sa.Select[Any]) -> tuple[str, ...]:
     """The keys of the columns that ``select`` answers."""
     return tuple(str(column.key) for column in select.selected_columns)

@@ -7,15 +7,17 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import sqlalchemy as sa
 
 from eparch.core.filters import Query
 from eparch.core.pools import Claim
-from eparch.core.runs import FlowRun, TaskRun
+from eparch.core.runs import Author, FlowRun, TaskRun
 from eparch.core.states import State, StateType
 from eparch.store import rows
 from eparch.store import tables as t
-from eparch.store.statement import Statement, Steps, delete, insert, param, update
+from eparch.store.dialect import AnyOf
+from eparch.store.statement import Statement, Steps, delete, insert, param, update, upsert
 from eparch.store.where import bind, bind_count
 
 _run, _task, _claim = t.flow_run, t.task_run, t.claim
@@ -153,67 +155,58 @@ _ADD_LABELS = update(_run, frozenset({"labels", "updated"}))
 _LABELS = Statement(sa.select(_run.c.labels).where(_run.c.id == param("id", _run.c.id)).with_for_update())
 
 
-class Stored:
+class Stored(msgspec.Struct, kw_only=True):
     """A flow run as a decision needs it: the run without its large fields, and what is linked to it."""
 
-    __slots__ = (
-        "claim",
-        "deployment_name",
-        "fencing_token",
-        "flow_name",
-        "pool_type",
-        "run",
-        "slot_id",
-        "slot_limit",
-        "slot_options",
-    )
+    run: FlowRun
+    flow_name: str
+    deployment_name: str | None = None
+    pool_type: str | None = None
+    fencing_token: int = 0
+    slot_limit: int | None = None
+    slot_options: dict[str, Any] | None = None
+    slot_id: UUID | None = None
+    claim: Claim | None = None
 
-    def __init__(self, row: dict[str, Any]) -> None:
-        """From a row of ``flow_run_for_decision``."""
-        state = rows.state_of(row)
-        self.run = FlowRun(
-            id=row["id"],
-            name=row["name"],
-            flow_id=row["flow_id"],
-            state=state,
-            state_id=row["state_id"],
-            state_type=state.type if state else None,
-            state_name=row["state_name"],
-            deployment_id=row["deployment_id"],
-            empirical_policy=row["empirical_policy"],
-            tags=row["tags"],
-            parent_task_run_id=row["parent_task_run_id"],
-            run_count=row["run_count"],
-            expected_start_time=row["expected_start_time"],
-            next_scheduled_start_time=row["next_scheduled_start_time"],
-            start_time=row["start_time"],
-            end_time=row["end_time"],
-            total_run_time=row["total_run_time"],
-            infrastructure_pid=row["infrastructure_pid"],
-            work_queue_id=row["work_queue_id"],
-            work_queue_name=row["work_queue_name"],
+
+_RUN_FIELDS = tuple(
+    name
+    for name in (*_DECIDED, "work_queue_name", "work_pool_id", "work_pool_name")
+    if name in FlowRun.__struct_fields__ and name not in ("created_by", "state_type")
+)
+
+
+def _stored(row: dict[str, Any]) -> Stored:
+    state = rows.state_of(row)
+    claim = None
+    if row["claim_id"] is not None:
+        claim = Claim(
+            flow_run_id=row["id"],
+            claim_id=row["claim_id"],
+            token=row["token"],
+            worker_name=row["worker_name"],
             work_pool_id=row["work_pool_id"],
-            work_pool_name=row["work_pool_name"],
+            work_queue_id=row["work_queue_id"],
+            claimed_at=row["claimed_at"],
+            lease_until=row["lease_until"],
         )
-        self.fencing_token: int = row["fencing_token"]
-        self.flow_name: str = row["flow_name"]
-        self.deployment_name: str | None = row["deployment_name"]
-        self.pool_type: str | None = row["work_pool_type"]
-        self.slot_limit: int | None = row["slot_limit"]
-        self.slot_options: dict[str, Any] | None = row["slot_options"]
-        self.slot_id: UUID | None = row["slot_id"]
-        self.claim: Claim | None = None
-        if row["claim_id"] is not None:
-            self.claim = Claim(
-                flow_run_id=row["id"],
-                claim_id=row["claim_id"],
-                token=row["token"],
-                worker_name=row["worker_name"],
-                work_pool_id=row["work_pool_id"],
-                work_queue_id=row["work_queue_id"],
-                claimed_at=row["claimed_at"],
-                lease_until=row["lease_until"],
-            )
+    author = row["created_by"]
+    return Stored(
+        run=FlowRun(
+            state=state,
+            state_type=state.type if state else None,
+            created_by=msgspec.convert(author, Author) if author else None,
+            **{name: row[name] for name in _RUN_FIELDS},
+        ),
+        fencing_token=row["fencing_token"],
+        flow_name=row["flow_name"],
+        deployment_name=row["deployment_name"],
+        pool_type=row["work_pool_type"],
+        slot_limit=row["slot_limit"],
+        slot_options=row["slot_options"],
+        slot_id=row["slot_id"],
+        claim=claim,
+    )
 
 
 def read_flow_run(run_id: UUID, now: datetime) -> Steps[dict[str, Any] | None]:
@@ -255,7 +248,7 @@ def flow_run_value(run_id: UUID) -> Steps[FlowRun | None]:
 def flow_run_for_decision(run_id: UUID) -> Steps[Stored | None]:
     """The run, locked until the transaction ends, with what a decision depends on."""
     found = yield _DECISION(id=run_id)
-    return Stored(dict(zip(_DECISION_KEYS, found[0], strict=True))) if found else None
+    return _stored(dict(zip(_DECISION_KEYS, found[0], strict=True))) if found else None
 
 
 def insert_flow_run(columns: dict[str, Any]) -> Steps[None]:
@@ -379,6 +372,31 @@ def write_task_run(run_id: UUID, columns: dict[str, Any]) -> Steps[bool]:
     """Change columns of the task run; False when there is none."""
     found = yield update(_task, frozenset(columns))(key_id=run_id, **columns)
     return bool(found)
+
+
+_TASK_STATES_KNOWN = Statement(
+    sa.select(_task.c.id, *(_task.c[name] for name in rows.TASK_PROGRESS)).where(AnyOf(_task.c.id, "ids")),
+    types=rows.STATE_TYPES,
+)
+_FLOW_RUNS_KNOWN = Statement(sa.select(_run.c.id).where(AnyOf(_run.c.id, "ids")))
+_RECORD = upsert(_task, ("id",), rows.TASK_RECORDED)
+
+
+def task_progress(run_ids: Sequence[UUID]) -> Steps[dict[UUID, dict[str, Any]]]:
+    """How far those of the task runs have come that are stored."""
+    found = yield _TASK_STATES_KNOWN(ids=list(run_ids))
+    return {row[0]: dict(zip(rows.TASK_PROGRESS, row[1:], strict=True)) for row in found}
+
+
+def known_flow_runs(run_ids: Sequence[UUID]) -> Steps[set[UUID]]:
+    """Which of the flow runs are stored."""
+    found = yield _FLOW_RUNS_KNOWN(ids=list(run_ids))
+    return {row[0] for row in found}
+
+
+def record_task_runs(columns: Sequence[dict[str, Any]]) -> Steps[None]:
+    """Insert or update task runs, each given with all its columns."""
+    yield _RECORD.each(columns)
 
 
 def append_task_run_states(states: Sequence[tuple[UUID, State]]) -> Steps[None]:

@@ -309,7 +309,7 @@ task_run = sa.Table(
         *_times(),
         sa.Column("flow_run_run_count", sa.Integer, nullable=False, server_default="0"),
     ),
-    sa.UniqueConstraint("flow_run_id", "task_key", "dynamic_key"),
+    sa.Index("ix_task_run_flow_run_id_task_key_dynamic_key", "flow_run_id", "task_key", "dynamic_key"),
     sa.Index("ix_task_run_name", "name"),
     sa.Index("ix_task_run_end_time", "end_time"),
     sa.Index("ix_task_run_expected_start_time", "expected_start_time"),

@@ -154,7 +154,7 @@ def _switch(column: sa.Column[Any], op: str, value: bool) -> ColumnElement[bool]
     return column.is_(None) if missing else column.is_not(None)
 
 
-def _compare(column: ColumnElement[Any], op: str, name: str) -> ColumnElement[bool]:
+def _compare(column: ColumnElement[Any], op: str, name: str) -> Any:
     parameter = sa.bindparam(name, type_=column.type)
     match op:
         case "any_":

@@ -1,0 +1,334 @@
+"""Making and changing flows, deployments and schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from eparch.core import schedules
+from eparch.core.deployments import (
+    Deployment,
+    DeploymentCreate,
+    DeploymentSchedule,
+    DeploymentScheduleCreate,
+    DeploymentScheduleUpdate,
+    DeploymentUpdate,
+    Flow,
+    FlowCreate,
+    schedule_of,
+)
+from eparch.core.errors import Conflict, Invalid, NotFound
+from eparch.core.model import changes, new_id
+from eparch.core.pools import DEFAULT_QUEUE
+from eparch.orchestration.creation import check_job_variables, check_parameters
+from eparch.orchestration.pools import new_queue
+from eparch.store import claims, deployments, pools, runs
+from eparch.store.statement import Note, Steps
+
+Found = tuple[dict[str, Any], bool]
+"""The wire's answer, and whether it was made now."""
+
+
+def create_flow(body: FlowCreate, now: datetime) -> Steps[Found]:
+    """Get or make the flow of this name."""
+    found = yield from deployments.read_flow_by_name(body.name)
+    if found is not None:
+        return found, False
+    flow = Flow(
+        id=new_id(), created=now, updated=now, name=body.name, tags=body.tags, labels=body.labels or {}
+    )
+    yield from deployments.insert_flow(flow)
+    return msgspec.to_builtins(flow, builtin_types=(datetime, UUID)), True
+
+
+def create_deployment(body: DeploymentCreate, now: datetime) -> Steps[Found]:
+    """Make the deployment, or replace the one of the same flow and name (wire 4.4).
+
+    Raises:
+        NotFound: the flow or the work pool does not exist.
+        Conflict: its parameters or job variables do not fit.
+        Invalid: a schedule cannot be used.
+    """
+    if (yield from deployments.read_flow(body.flow_id)) is None:
+        raise NotFound("Flow not found", why=f"There is no flow {body.flow_id}.")
+    queue_id = yield from _queue_of(body.work_pool_name, body.work_queue_name, now)
+    columns = _columns(body, now)
+    columns["work_queue_id"] = queue_id
+    yield from _check(body, queue_id, now)
+    planned = [_schedule(s, now) for s in body.schedules]
+    existing = yield from deployments.deployment_id(body.flow_id, body.name)
+    if existing is None:
+        deployment_id = new_id()
+        yield from deployments.insert_deployment({**columns, "id": deployment_id, "created": now})
+        yield from _replace_schedules(deployment_id, planned)
+    else:
+        deployment_id = existing
+        yield from deployments.write_deployment(deployment_id, columns)
+        # An empty list cannot be told from one left out; Prefect's client always sends what is wanted.
+        if (yield from _sync_schedules(deployment_id, planned)) or body.paused:
+            yield from runs.forget_scheduled(deployment_id, now)
+    yield from deployments.reschedule(deployment_id)
+    yield Note("schedules", deployment_id)
+    made = yield from deployments.read_deployment(deployment_id, now)
+    assert made is not None
+    return made, existing is None
+
+
+_PLAIN = (
+    "name",
+    "flow_id",
+    "version",
+    "description",
+    "paused",
+    "concurrency_limit",
+    "concurrency_options",
+    "job_variables",
+    "parameters",
+    "parameter_openapi_schema",
+    "enforce_parameter_schema",
+    "pull_steps",
+    "tags",
+    "path",
+    "entrypoint",
+    "storage_document_id",
+    "infrastructure_document_id",
+    "version_info",
+)
+
+
+def _columns(body: DeploymentCreate, now: datetime) -> dict[str, Any]:
+    columns = {name: getattr(body, name) for name in _PLAIN}
+    return {
+        **columns,
+        "updated": now,
+        "labels": {"prefect.flow.id": str(body.flow_id), **(body.labels or {})},
+    }
+
+
+def _queue_of(pool: str | None, queue: str | None, now: datetime) -> Steps[UUID | None]:
+    """The queue's id; a queue that the pool does not have yet is made, as Prefect does."""
+    if pool is None:
+        return None
+    found = yield from claims.read_pool(pool)
+    if found is None:
+        raise NotFound(f'Work pool "{pool}" not found.')
+    name = queue or DEFAULT_QUEUE
+    known = yield from pools.queue_priorities(found[0])
+    existing = next((id_ for id_, own, _ in known if own == name), None)
+    if existing is not None:
+        return existing
+    made = yield from new_queue(found[0], name, now)
+    return made
+
+
+def _check(body: DeploymentCreate, queue_id: UUID | None, now: datetime) -> Steps[None]:
+    if body.enforce_parameter_schema and body.parameter_openapi_schema and body.parameters:
+        probe = Deployment(
+            id=new_id(),
+            name=body.name,
+            flow_id=body.flow_id,
+            parameter_openapi_schema={**body.parameter_openapi_schema, "required": []},
+        )
+        check_parameters(probe, body.parameters, True)
+    if queue_id is not None:
+        queue = yield from pools.read_queue(queue_id, now)
+        template = (yield from pools.read_template(queue["work_pool_id"])) if queue else None
+        if template is not None:
+            check_job_variables(template[0], body.job_variables, {}, required=False)
+
+
+def _schedule(body: DeploymentScheduleCreate, now: datetime) -> DeploymentSchedule:
+    return DeploymentSchedule(
+        id=new_id(),
+        created=now,
+        updated=now,
+        schedule=checked(body.schedule),
+        active=body.active,
+        max_scheduled_runs=body.max_scheduled_runs,
+        parameters=body.parameters,
+        slug=body.slug,
+    )
+
+
+def checked(fields: dict[str, Any]) -> dict[str, Any]:
+    """The schedule ``fields`` as they are stored.
+
+    Raises:
+        Invalid: they are no schedule.
+    """
+    try:
+        schedule = schedule_of(fields)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"Invalid schedule: {error}.") from error
+    schedules.check(schedule)
+    return {**msgspec.to_builtins(schedule, str_keys=True), **fields}
+
+
+def _replace_schedules(deployment_id: UUID, planned: Sequence[DeploymentSchedule]) -> Steps[None]:
+    yield from deployments.delete_schedules(deployment_id)
+    for schedule in planned:
+        yield from deployments.insert_schedule(msgspec.structs.replace(schedule, deployment_id=deployment_id))
+
+
+def _sync_schedules(deployment_id: UUID, planned: Sequence[DeploymentSchedule]) -> Steps[bool]:
+    """Bring the stored schedules to ``planned``; one that stays keeps its id. True: something changed."""
+    stored = yield from deployments.read_schedules(deployment_id)
+    changed = False
+    for schedule in planned:
+        twin = next((s for s in stored if _same(s, schedule)), None)
+        if twin is None:
+            yield from deployments.insert_schedule(
+                msgspec.structs.replace(schedule, deployment_id=deployment_id)
+            )
+            changed = True
+            continue
+        stored.remove(twin)
+        fields = {
+            name: getattr(schedule, name)
+            for name in ("schedule", "active", "max_scheduled_runs", "parameters", "slug")
+            if getattr(schedule, name) != getattr(twin, name)
+        }
+        if fields:
+            yield from deployments.write_schedule(twin.id, {**fields, "updated": schedule.updated})
+            changed = True
+    for gone in stored:
+        yield from deployments.delete_schedule(gone.id)
+        changed = True
+    return changed
+
+
+def _same(stored: DeploymentSchedule, planned: DeploymentSchedule) -> bool:
+    if stored.slug or planned.slug:
+        return stored.slug == planned.slug
+    return stored.schedule == planned.schedule
+
+
+def update_deployment(deployment_id: UUID, patch: DeploymentUpdate, now: datetime) -> Steps[None]:
+    """Change what ``patch`` names.
+
+    Raises:
+        NotFound: there is no such deployment, or the work pool that it names does not exist.
+        Conflict: its job variables do not fit.
+        Invalid: a schedule cannot be used.
+    """
+    current = yield from deployments.deployment_value(deployment_id, now)
+    if current is None:
+        raise NotFound("Deployment not found")
+    given = changes(patch)
+    schedules_ = given.pop("schedules", None)
+    given.pop("global_concurrency_limit_id", None)
+    pool = given.pop("work_pool_name", None)
+    queue = given.pop("work_queue_name", None)
+    columns = _not_null(given)
+    queue_id = current.work_queue_id
+    if pool is not None or queue is not None:
+        queue_id = yield from _queue_of(pool or current.work_pool_name, queue, now)
+        columns["work_queue_id"] = queue_id
+    if "job_variables" in columns and queue_id is not None:
+        found = yield from pools.read_queue(queue_id, now)
+        template = (yield from pools.read_template(found["work_pool_id"])) if found else None
+        if template is not None:
+            check_job_variables(template[0], columns["job_variables"], {}, required=False)
+    yield from deployments.write_deployment(deployment_id, {**columns, "updated": now})
+    changed = False
+    if schedules_ is not None:
+        planned = [_planned(update, now) for update in schedules_]
+        changed = yield from _sync_schedules(deployment_id, planned)
+    paused = columns.get("paused") is True and not current.paused
+    if changed or paused or "parameters" in columns:
+        yield from runs.forget_scheduled(deployment_id, now)
+    yield from deployments.reschedule(deployment_id)
+    yield Note("schedules", deployment_id)
+
+
+_NEVER_NULL = {"job_variables": {}, "parameters": {}, "tags": [], "enforce_parameter_schema": True}
+
+
+def _not_null(given: dict[str, Any]) -> dict[str, Any]:
+    return {k: _NEVER_NULL[k] if v is None and k in _NEVER_NULL else v for k, v in given.items()}
+
+
+def _planned(update: DeploymentScheduleUpdate, now: datetime) -> DeploymentSchedule:
+    fields = {name: value for name, value in changes(update).items() if value is not None}
+    if "schedule" not in fields:
+        raise Invalid("Invalid schedules: each needs a `schedule`.")
+    return _schedule(msgspec.convert(fields, DeploymentScheduleCreate), now)
+
+
+def delete_deployment(deployment_id: UUID, now: datetime) -> Steps[None]:
+    """Delete the deployment and the runs that its schedules have made for later.
+
+    Raises:
+        NotFound: there is no such deployment.
+    """
+    yield from runs.forget_scheduled(deployment_id, now)
+    if not (yield from deployments.delete_deployment(deployment_id)):
+        raise NotFound("Deployment not found")
+
+
+def create_schedules(
+    deployment_id: UUID, bodies: Sequence[DeploymentScheduleCreate], now: datetime
+) -> Steps[list[DeploymentSchedule]]:
+    """Add schedules to the deployment.
+
+    Raises:
+        NotFound: there is no such deployment.
+        Invalid: one of them cannot be used.
+        Conflict: its slug is taken.
+    """
+    if (yield from deployments.read_deployment(deployment_id, now)) is None:
+        raise NotFound("Deployment not found")
+    stored = yield from deployments.read_schedules(deployment_id)
+    slugs = {s.slug for s in stored if s.slug}
+    made = []
+    for body in bodies:
+        if body.slug and body.slug in slugs:
+            raise Conflict(f"The deployment has a schedule with the slug '{body.slug}' already.")
+        schedule = msgspec.structs.replace(_schedule(body, now), deployment_id=deployment_id)
+        yield from deployments.insert_schedule(schedule)
+        made.append(schedule)
+    yield Note("schedules", deployment_id)
+    return made
+
+
+def update_schedule(
+    deployment_id: UUID, schedule_id: UUID, patch: DeploymentScheduleUpdate, now: datetime
+) -> Steps[None]:
+    """Change what ``patch`` names; runs that the old schedule made for later are replaced.
+
+    Raises:
+        NotFound: the deployment has no such schedule.
+    """
+    yield from _own_schedule(deployment_id, schedule_id)
+    given = {name: value for name, value in changes(patch).items() if name != "replaces"}
+    if given.get("schedule") is not None:
+        given["schedule"] = checked(given["schedule"])
+    required = ("schedule", "active", "parameters")
+    columns = {name: value for name, value in given.items() if value is not None or name not in required}
+    yield from deployments.write_schedule(schedule_id, {**columns, "updated": now, "scheduled_until": None})
+    yield from runs.forget_scheduled(deployment_id, now)
+    yield from deployments.reschedule(deployment_id)
+    yield Note("schedules", deployment_id)
+
+
+def delete_schedule(deployment_id: UUID, schedule_id: UUID, now: datetime) -> Steps[None]:
+    """Delete the schedule and the runs that it made for later.
+
+    Raises:
+        NotFound: the deployment has no such schedule.
+    """
+    yield from _own_schedule(deployment_id, schedule_id)
+    yield from deployments.delete_schedule(schedule_id)
+    yield from runs.forget_scheduled(deployment_id, now)
+    yield from deployments.reschedule(deployment_id)
+    yield Note("schedules", deployment_id)
+
+
+def _own_schedule(deployment_id: UUID, schedule_id: UUID) -> Steps[None]:
+    stored = yield from deployments.read_schedules(deployment_id)
+    if not any(schedule.id == schedule_id for schedule in stored):
+        raise NotFound("Schedule not found")

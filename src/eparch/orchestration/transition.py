@@ -1,0 +1,259 @@
+"""The only writer of run state.
+
+Facts are read, ``core.transitions.decide`` decides, and what it decided is written with its history, its
+claim, its slot and its event, all in one transaction; the write is guarded by the state it comes from.
+"""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from eparch.core.decisions import (
+    Abort,
+    Accept,
+    Decision,
+    Effects,
+    Enclosing,
+    Facts,
+    Reject,
+    Slot,
+    Wait,
+    answer_of,
+    state_to_write,
+    written,
+)
+from eparch.core.deployments import CollisionStrategy
+from eparch.core.errors import Conflict, NotFound
+from eparch.core.model import new_id
+from eparch.core.pools import Claim
+from eparch.core.run_events import related_to, transition_event
+from eparch.core.runs import FlowRun, SetState, StateAnswer, TaskRun
+from eparch.core.states import CLAIMED, State, StateType, from_create
+from eparch.core.transitions import decide
+from eparch.store import claims, records, rows, runs
+from eparch.store.runs import Stored
+from eparch.store.statement import Note, Steps
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """The wire's answer, and whether a state was written (201) or not (200)."""
+
+    answer: StateAnswer
+    wrote: bool
+
+
+class NewClaim(msgspec.Struct, frozen=True):
+    """Who claims, when a transition takes a claim."""
+
+    claim_id: UUID
+    worker_name: str | None = None
+    lease_until: datetime | None = None
+
+
+def set_flow_run_state(
+    run_id: UUID, body: SetState, now: datetime, *, token: int | None = None
+) -> Steps[Answered]:
+    """Propose a state for a flow run (wire 4.1).
+
+    Raises:
+        NotFound: there is no such run.
+    """
+    stored = yield from runs.flow_run_for_decision(run_id)
+    if stored is None:
+        raise NotFound("Flow run not found")
+    proposed = from_create(body.state, now)
+    decision = yield from propose(stored, proposed, now, token=token, force=body.force)
+    wrote = state_to_write(decision) is not None
+    return Answered(answer_of(decision, stored.run.state), wrote)
+
+
+def propose(
+    stored: Stored,
+    proposed: State,
+    now: datetime,
+    *,
+    token: int | None = None,
+    force: bool = False,
+    claimer: NewClaim | None = None,
+    own: bool = False,
+) -> Steps[Decision]:
+    """Decide on ``proposed`` and write what comes of it.
+
+    ``own``: the server itself proposes, as the watchdog does; it speaks for the claim that stands.
+    """
+    facts = yield from _facts(stored, token, own)
+    decision = decide(stored.run, proposed, facts, now, force=force)
+    state = state_to_write(decision)
+    if state is not None and isinstance(decision, (Accept, Reject)):
+        yield from _write(stored, decision, state, now, claimer)
+    return decision
+
+
+def _facts(stored: Stored, token: int | None, own: bool) -> Steps[Facts]:
+    run, claim = stored.run, stored.claim
+    current = claim.token if claim is not None and claim.lease_until is not None else None
+    if claim is None and token is not None and run.parent_task_run_id is not None:
+        current = yield from runs.token_above(run.parent_task_run_id)
+    slot = None
+    if stored.slot_limit is not None and run.deployment_id is not None:
+        slot = yield from _slot(stored)
+    return Facts(
+        has_deployment=run.deployment_id is not None,
+        is_subflow=run.parent_task_run_id is not None,
+        presented_token=current if own else token,
+        current_token=current,
+        slot=slot,
+    )
+
+
+def _slot(stored: Stored) -> Steps[Slot]:
+    assert stored.run.deployment_id is not None
+    assert stored.slot_limit is not None
+    taken = yield from runs.slots_taken(stored.run.deployment_id)
+    options = stored.slot_options or {}
+    state = stored.run.state
+    named = state.state_details.deployment_concurrency_lease_id if state is not None else None
+    return Slot(
+        limit=stored.slot_limit,
+        free=max(stored.slot_limit - taken, 0),
+        lease_id=new_id(),
+        held=stored.slot_id is not None and stored.slot_id == named,
+        strategy=CollisionStrategy(options.get("collision_strategy", "ENQUEUE")),
+    )
+
+
+def _write(
+    stored: Stored, decision: Accept | Reject, state: State, now: datetime, claimer: NewClaim | None
+) -> Steps[None]:
+    run, effects = stored.run, decision.effects or Effects()
+    columns = {**written(run, decision), **rows.state_columns(state), "updated": now}
+    policy = columns.get("empirical_policy")
+    if policy is not None:
+        columns["in_process_retry"] = policy.retry_type == "in_process"
+    takes = effects.claim == "take" and (run.work_queue_id is not None or run.deployment_id is not None)
+    if takes:
+        columns["fencing_token"] = stored.fencing_token + 1
+    changed = yield from runs.write_flow_run(run.id, columns, was=run.state_id)
+    if not changed:
+        raise Conflict("The run changed while its state was decided.", fix="Propose the state again.")
+    yield from runs.append_flow_run_state(run.id, state)
+    yield from _write_claim(stored, effects, takes, state, now, claimer)
+    yield from announce(stored, run.state, state, columns.get("run_count", run.run_count), now)
+
+
+def _write_claim(
+    stored: Stored, effects: Effects, takes: bool, state: State, now: datetime, claimer: NewClaim | None
+) -> Steps[None]:
+    run = stored.run
+    if effects.claim != "keep" and stored.claim is not None:
+        yield from claims.delete_claim(run.id)
+        yield Note("work", run.work_pool_id)
+    if takes:
+        yield from claims.insert_claim(_new_claim(stored, claimer, now))
+    if effects.slot == "take" and effects.lease_id is not None:
+        if not takes and stored.claim is None:
+            yield from claims.insert_claim(_new_claim(stored, claimer, now))
+        yield from claims.set_slot(run.id, effects.lease_id, run.deployment_id)
+    elif effects.slot == "release" and effects.claim == "keep":
+        yield from claims.set_slot(run.id, None, None)
+        yield Note("work", run.work_pool_id)
+    if state.type is StateType.SCHEDULED and run.work_pool_id is not None:
+        yield Note("work", run.work_pool_id)
+    if state.type in (StateType.CANCELLING, StateType.CANCELLED) and run.state_type in CLAIMED:
+        yield Note("cancel", run.id)
+
+
+def _new_claim(stored: Stored, claimer: NewClaim | None, now: datetime) -> Claim:
+    run = stored.run
+    return Claim(
+        flow_run_id=run.id,
+        claim_id=claimer.claim_id if claimer else new_id(),
+        token=stored.fencing_token + 1,
+        worker_name=claimer.worker_name if claimer else None,
+        work_pool_id=run.work_pool_id,
+        work_queue_id=run.work_queue_id,
+        claimed_at=now,
+        lease_until=claimer.lease_until if claimer else None,
+    )
+
+
+def announce(stored: Stored, old: State | None, new: State, run_count: int, now: datetime) -> Steps[None]:
+    """Write the event of a transition, and let it be told once it is on disk."""
+    related = related_to(
+        stored.run,
+        flow_name=stored.flow_name,
+        deployment_name=stored.deployment_name,
+        pool_type=stored.pool_type,
+    )
+    event = transition_event(stored.run, old, new, related, run_count, now)
+    yield from records.insert_events([event], now)
+    yield Note("events", event)
+
+
+# Task runs whose states come over REST: background tasks and the dummies of subflows (wire 4.2).
+
+
+def set_task_run_state(
+    run_id: UUID, body: SetState, now: datetime, *, token: int | None = None
+) -> Steps[Answered]:
+    """Propose a state for a task run.
+
+    Raises:
+        NotFound: there is no such run.
+    """
+    run = yield from runs.task_run_for_decision(run_id)
+    if run is None:
+        raise NotFound("Task run not found")
+    proposed = from_create(body.state, now)
+    facts = yield from _task_facts(run, token)
+    decision = decide(run, proposed, facts, now, force=body.force)
+    state = state_to_write(decision)
+    if state is not None:
+        columns = {**written(run, decision), **rows.state_columns(state), "updated": now}
+        yield from runs.write_task_run(run.id, columns)
+        yield from runs.append_task_run_states([(run.id, state)])
+    return Answered(answer_of(decision, run.state), state is not None)
+
+
+def _task_facts(run: TaskRun, token: int | None) -> Steps[Facts]:
+    enclosing = None
+    current = None
+    if run.flow_run_id is not None:
+        stored = yield from runs.flow_run_for_decision(run.flow_run_id)
+        if stored is not None:
+            flow = stored.run
+            enclosing = Enclosing(flow_run_id=flow.id, state=flow.state, run_count=flow.run_count)
+            claim = stored.claim
+            current = claim.token if claim is not None and claim.lease_until is not None else None
+    return Facts(
+        presented_token=token,
+        current_token=current,
+        enclosing=enclosing,
+        jitter=random.random(),  # noqa: S311 - spreads retries, hides nothing
+    )
+
+
+def first_state(
+    run: FlowRun | TaskRun, proposed: State, now: datetime, facts: Facts
+) -> tuple[State, dict[str, Any]]:
+    """The state that a new run begins with, and the columns that go with it.
+
+    Raises:
+        Conflict: a run cannot begin in ``proposed``.
+    """
+    decision = decide(run, proposed, facts, now)
+    if isinstance(decision, (Abort, Wait)):
+        raise Conflict(f"A run cannot begin as {proposed.name}.", why=decision.reason)
+    state = state_to_write(decision)
+    if state is None:
+        raise Conflict(f"A run cannot begin as {proposed.name}.", why=_reason(decision))
+    return state, {**written(run, decision), **rows.state_columns(state)}
+
+
+def _reason(decision: Decision) -> str:
+    return "" if isinstance(decision, Accept) else decision.reason
