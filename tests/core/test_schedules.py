@@ -495,7 +495,7 @@ def test_21362_a_frequent_rule_does_not_walk_from_its_start() -> None:
         ("FREQ=SECONDLY;INTERVAL=7;BYMONTH=2;BYMONTHDAY=30;BYHOUR=1;BYSECOND=3", "never runs"),
         ("FREQ=HOURLY;INTERVAL=4;BYHOUR=1", "never runs"),
         ("\n".join(["RRULE:FREQ=SECONDLY"] * 11), "more than 10 rules"),
-        ("FREQ=DAILY;BYHOUR=25", "never runs"),
+        ("FREQ=DAILY;BYHOUR=25", "hour must be in"),
         ("FREQ=DAILY;BYHOUR=x", "BYHOUR"),
         ("FREQ=DAILY;UNTIL=20190101", "never runs"),
         ("DTSTART:20240101T000000\nRRULE:FREQ=DAILY;UNTIL=20230101", "never runs"),
