@@ -118,6 +118,12 @@ def test_positions_of_values_keys_and_aliases() -> None:
     assert str(document.at(())) == "f:1:1"
 
 
+def test_an_alias_in_a_list_stands_where_the_list_is() -> None:
+    document = parse("x: &x [1]\ny: [*x, [2]]\n", "f")
+    assert [str(document.key(("y", index))) for index in (0, 1)] == ["f:2:4", "f:2:9"]
+    assert str(document.at(("y", 0))) == "f:1:4"
+
+
 def test_merge_prefers_the_own_key_and_the_first_source() -> None:
     text = "a: &a {k: 1, l: 1}\nb: &b {k: 2, m: 2}\nc:\n  <<: [*a, *b]\n  l: 3\n"
     assert parse(text, "f").data["c"] == {"l": 3, "k": 1, "m": 2}

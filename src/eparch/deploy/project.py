@@ -296,9 +296,9 @@ def _type(raw: dict[str, Json], path: Path, findings: Findings, *, final: bool) 
     triggers = fields.items("triggers") or []
     return ProjectDeployment(
         name=name,
-        flow_name=fields.text("flow_name"),
-        entrypoint=fields.text("entrypoint"),
-        version=fields.text("version"),
+        flow_name=fields.text("flow_name") or None,
+        entrypoint=fields.text("entrypoint") or None,
+        version=fields.text("version") or None,
         version_type=fields.text("version_type"),
         tags=_tags(fields),
         description=fields.text("description"),

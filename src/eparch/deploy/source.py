@@ -65,7 +65,10 @@ class Document:
         return self._position(self._place(path)[0])
 
     def key(self, path: Path) -> Position:
-        """Where the key that leads to ``path`` starts; the value itself for an item of a list."""
+        """Where the key that leads to ``path`` starts.
+
+        For an item of a list this is the item itself, or the list if the item is an alias.
+        """
         node, key, _ = self._place(path)
         return self._position(key if key is not None else node)
 
@@ -205,6 +208,12 @@ def _compose(text: str, file: str) -> Any:
     raise SourceErrors([error]) from None
 
 
+def _is_inside(item: Any, node: Any) -> bool:
+    """Whether an item is written in its list; an alias has the marks of its anchor."""
+    start = item.start_mark.index
+    return bool(node.start_mark.index <= start <= node.end_mark.index)
+
+
 class _Reader:
     """The walk from YAML nodes to values."""
 
@@ -230,7 +239,10 @@ class _Reader:
         self.open.add(id(node))
         try:
             if kind == "seq":
-                return [self.read(item, (*path, index), None) for index, item in enumerate(node.value)]
+                return [
+                    self.read(item, (*path, index), None if _is_inside(item, node) else node)
+                    for index, item in enumerate(node.value)
+                ]
             if kind == "map":
                 return self.mapping(node, path)
             return self.tagged(node, kind)
