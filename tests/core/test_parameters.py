@@ -229,6 +229,26 @@ def test_source_is_never_run() -> None:
     assert schema["properties"]["a"] == {"title": "a", "position": 0}
 
 
+def test_live_defaults_are_written_as_json() -> None:
+    def flow(
+        wait: timedelta = timedelta(days=1, hours=2, seconds=1.5),
+        when: datetime = datetime(2020, 1, 1),
+        path: Path = Path("/x"),
+        back: timedelta = timedelta(seconds=-60),
+        call: type = int,
+    ) -> None: ...
+
+    properties = schema_of(flow)["properties"]
+    defaults = {name: about.get("default") for name, about in properties.items()}
+    assert defaults == {
+        "wait": "P1DT2H1.5S",
+        "when": "2020-01-01T00:00:00",
+        "path": "/x",
+        "back": "-PT1M",
+        "call": None,
+    }
+
+
 class Model(pydantic.BaseModel):
     name: str
     n: int = pydantic.Field(3, ge=1)

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eparch.core.docstrings import describe
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 MAX_DEPTH = 20
 """How deep annotations and classes are followed."""
@@ -241,6 +244,7 @@ def _write_parameters(parameters: list[Parameter], doc: str) -> dict[str, Any]:
 def plain(value: Any) -> Any:
     """``value`` as JSON holds it, or the mark that it has none."""
     import math
+    from datetime import timedelta
     from pathlib import PurePath
 
     import msgspec
@@ -254,12 +258,28 @@ def plain(value: Any) -> Any:
 
     if isinstance(value, float) and not math.isfinite(value):
         return _NONE
+    if isinstance(value, timedelta):
+        return _duration(value)
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     try:
         return msgspec.json.decode(msgspec.json.encode(value, enc_hook=write))
     except (TypeError, ValueError, RecursionError):
         return _NONE
+
+
+def _duration(value: timedelta) -> str:
+    """ISO 8601, in the largest units that fit: ``P1DT2H``."""
+    whole = abs(value)
+    hours, rest = divmod(whole.seconds, 3600)
+    minutes, seconds = divmod(rest, 60)
+    second = (
+        f"{seconds}.{whole.microseconds:06}".rstrip("0").rstrip(".") if whole.microseconds else str(seconds)
+    )
+    units = ((str(hours), "H"), (str(minutes), "M"), (second, "S"))
+    time = "".join(number + unit for number, unit in units if number != "0")
+    text = (f"{whole.days}D" if whole.days else "") + (f"T{time}" if time else "")
+    return f"{'-' if value < whole else ''}P{text or 'T0S'}"
 
 
 # Source as AST.
@@ -528,7 +548,8 @@ def _live_class(kind: type) -> Class | None:
     import enum
     import inspect
 
-    doc = inspect.cleandoc(kind.__dict__.get("__doc__") or "")
+    own_doc = kind.__dict__.get("__doc__")
+    doc = inspect.cleandoc(own_doc) if isinstance(own_doc, str) else ""
     if issubclass(kind, enum.Enum):
         values = [plain(member.value) for member in kind]
         return (
