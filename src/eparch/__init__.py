@@ -3,4 +3,82 @@
 Public names are resolved when first used, so that importing the package costs nothing.
 """
 
+from __future__ import annotations
+
 from eparch.version import __version__ as __version__
+
+TYPE_CHECKING = False  # typing's own would have to be imported first
+if TYPE_CHECKING:
+    from typing import Any
+
+    from eparch.core.states import State as State
+    from eparch.sdk.annotations import allow_failure as allow_failure
+    from eparch.sdk.annotations import opaque as opaque
+    from eparch.sdk.annotations import quote as quote
+    from eparch.sdk.annotations import unmapped as unmapped
+    from eparch.sdk.artifacts import create_link_artifact as create_link_artifact
+    from eparch.sdk.artifacts import create_markdown_artifact as create_markdown_artifact
+    from eparch.sdk.artifacts import create_table_artifact as create_table_artifact
+    from eparch.sdk.context import tags as tags
+    from eparch.sdk.flow import Flow as Flow
+    from eparch.sdk.flow import flow as flow
+    from eparch.sdk.futures import as_completed as as_completed
+    from eparch.sdk.futures import wait as wait
+    from eparch.sdk.logs import get_run_logger as get_run_logger
+    from eparch.sdk.retries import exponential_backoff as exponential_backoff
+    from eparch.sdk.runners import ThreadPoolTaskRunner as ThreadPoolTaskRunner
+    from eparch.sdk.task import Task as Task
+    from eparch.sdk.task import task as task
+
+_STATES = (
+    "AwaitingRetry",
+    "Cancelled",
+    "Cancelling",
+    "Completed",
+    "Crashed",
+    "Failed",
+    "Paused",
+    "Pending",
+    "Retrying",
+    "Running",
+    "Scheduled",
+    "State",
+    "StateType",
+)
+
+_HOME_OF: dict[str, str] = {
+    **dict.fromkeys(_STATES, "eparch.core.states"),
+    "Flow": "eparch.sdk.flow",
+    "Task": "eparch.sdk.task",
+    "ThreadPoolTaskRunner": "eparch.sdk.runners",
+    "allow_failure": "eparch.sdk.annotations",
+    "as_completed": "eparch.sdk.futures",
+    "create_link_artifact": "eparch.sdk.artifacts",
+    "create_markdown_artifact": "eparch.sdk.artifacts",
+    "create_table_artifact": "eparch.sdk.artifacts",
+    "exponential_backoff": "eparch.sdk.retries",
+    "flow": "eparch.sdk.flow",
+    "get_run_logger": "eparch.sdk.logs",
+    "opaque": "eparch.sdk.annotations",
+    "quote": "eparch.sdk.annotations",
+    "tags": "eparch.sdk.context",
+    "task": "eparch.sdk.task",
+    "unmapped": "eparch.sdk.annotations",
+    "wait": "eparch.sdk.futures",
+}
+
+__all__ = ["__version__", *_HOME_OF]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'eparch' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})

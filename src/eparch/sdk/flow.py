@@ -1,0 +1,183 @@
+"""``@flow``: a function whose runs the server knows, orchestrates and retries.
+
+Owns the definition and calling it. A run is in ``flow_run``, its life in ``engine``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from eparch.core.errors import Usage
+from eparch.core.runs import FlowRunPolicy
+from eparch.core.states import State, StateType
+from eparch.sdk.definition import Definition, Hook, Named, name_of, refuse_unknown
+from eparch.sdk.drive import drive, drive_async
+from eparch.sdk.engine import ServerAuthority, live
+from eparch.sdk.flow_run import FlowRunContext, begin_flow_run
+from eparch.sdk.results import value_for_caller
+from eparch.sdk.runners import TaskRunner, ThreadPoolTaskRunner
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Flow(Definition, Generic[P, R]):
+    """A flow. Call it to run it here."""
+
+    noun = "flow"
+    hooked = {
+        "on_completion": StateType.COMPLETED,
+        "on_failure": StateType.FAILED,
+        "on_cancellation": StateType.CANCELLING,
+        "on_crashed": StateType.CRASHED,
+        "on_running": StateType.RUNNING,
+    }
+
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        version: str | None = None,
+        tags: Iterable[str] | None = None,
+        flow_run_name: Named = None,
+        retries: int | None = None,
+        retry_delay_seconds: float | None = None,
+        task_runner: TaskRunner | None = None,
+        timeout_seconds: float | None = None,
+        validate_parameters: bool = True,
+        persist_result: bool | None = None,
+        log_prints: bool | None = None,
+        on_completion: Sequence[Hook] | None = None,
+        on_failure: Sequence[Hook] | None = None,
+        on_cancellation: Sequence[Hook] | None = None,
+        on_crashed: Sequence[Hook] | None = None,
+        on_running: Sequence[Hook] | None = None,
+    ) -> None:
+        given = {key: value for key, value in locals().items() if key not in ("self", "fn", "__class__")}
+        self._options: dict[str, Any] = given
+        super().__init__(
+            fn,
+            name=name or name_of(fn).replace("_", "-").strip("<>"),
+            description=description,
+            version=version,
+            tags=tags,
+            run_name=flow_run_name,
+            timeout_seconds=timeout_seconds,
+            log_prints=log_prints,
+            persist_result=persist_result,
+            hooks={
+                "on_completion": on_completion,
+                "on_failure": on_failure,
+                "on_cancellation": on_cancellation,
+                "on_crashed": on_crashed,
+                "on_running": on_running,
+            },
+        )
+        if version is None:
+            self.version = _version_of(self.fn)
+        self.retries = retries or 0
+        if retries is not None and (isinstance(retries, bool) or retries < 0):
+            raise Usage(f"retries is {retries!r}.", fix="Give a whole number from 0 on.")
+        self.retry_delay_seconds = retry_delay_seconds or 0
+        if self.retry_delay_seconds < 0:
+            raise Usage("retry_delay_seconds is negative.", fix="Give a number of seconds, 0 or more.")
+        self.should_validate_parameters = validate_parameters
+        self.task_runner: TaskRunner = task_runner if task_runner is not None else ThreadPoolTaskRunner()
+        self.policy = FlowRunPolicy(retries=self.retries, retry_delay=round(self.retry_delay_seconds))
+
+    def with_options(self, **changes: Any) -> Flow[P, R]:
+        """The same flow with other options.
+
+        Raises:
+            TypeError: an option is unknown.
+        """
+        return Flow(self.fn, **{**self._options, **changes})
+
+    def on_cancellation(self, hook: Hook) -> Hook:
+        """Decorator: call ``hook`` when a run is cancelled while it runs."""
+        return self.add_hook("on_cancellation", hook)
+
+    def on_crashed(self, hook: Hook) -> Hook:
+        """Decorator: call ``hook`` when a run crashed and its process could still say so."""
+        return self.add_hook("on_crashed", hook)
+
+    def validate_parameters(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """``parameters`` as the annotations of the function ask for them.
+
+        Raises:
+            ParametersInvalid: they do not fit; the message names each.
+        """
+        from eparch.core.parameters import coerce
+
+        return coerce(self.fn, dict(parameters))
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def __call__(self, *args: Any, return_state: bool = ..., wait_for: Any = ..., **kwargs: Any) -> Any: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the flow here and return what it returns; with ``return_state`` its last state.
+
+        Raises whatever ended the run. An async flow gives a coroutine. Called in a flow it is a subflow.
+        """
+        return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
+        parameters = self.shape.bind(args, kwargs)
+        if self.isasync:
+            return self._call_async(parameters, wait_for, return_state)
+        state = self.run(begin_flow_run(self, parameters, wait_for))
+        return state if return_state else value_for_caller(state)
+
+    async def _call_async(self, parameters: dict[str, Any], wait_for: Any, return_state: bool) -> Any:
+        import asyncio
+
+        run = await asyncio.to_thread(begin_flow_run, self, parameters, wait_for)
+        state = await self.run_async(run)
+        return state if return_state else value_for_caller(state)
+
+    def run(self, run: FlowRunContext) -> State:
+        """Lead the life of ``run``, whose flow is a sync function; its last state."""
+        greet(run)
+        return drive(live(run, ServerAuthority()), run)
+
+    async def run_async(self, run: FlowRunContext) -> State:
+        """Lead the life of ``run``, whose flow is an async function; its last state."""
+        greet(run)
+        return await drive_async(live(run, ServerAuthority()), run)
+
+
+def greet(run: FlowRunContext) -> None:
+    """The first line of a run's log."""
+    kind = "subflow" if run.record.parent_task_run_id is not None else "flow"
+    run.logger.info("Beginning %s run %r for flow %r", kind, run.record.name, run.flow.name)
+
+
+def _version_of(fn: Callable[..., Any]) -> str | None:
+    """A digest of the file that ``fn`` is in: another file is another version."""
+    try:
+        with open(inspect.getfile(fn), "rb") as file:
+            return hashlib.md5(file.read(), usedforsecurity=False).hexdigest()
+    except (OSError, TypeError):
+        return None
+
+
+@overload
+def flow(fn: Callable[P, R], /) -> Flow[P, R]: ...
+@overload
+def flow(fn: None = None, /, **options: Any) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
+@overload
+def flow(fn: Callable[P, R], /, **options: Any) -> Flow[P, R]: ...
+def flow(fn: Any = None, /, **options: Any) -> Any:
+    """Make a flow of a function; ``@flow`` or ``@flow(name=..., retries=...)``, options as ``Flow`` has.
+
+    Raises:
+        Usage: an option is unknown or has a value that it cannot have.
+    """
+    refuse_unknown("flow", Flow, options)
+    if fn is None:
+        return lambda fn: Flow(fn, **options)
+    return Flow(fn, **options)
