@@ -276,6 +276,7 @@ def test_steps_that_are_refused(text: str, position: str, message: str, help_: s
         ("    flow_location: x\n", "4:5", "no key", "'entrypoint'"),
         ("    display_name: x\n", "4:5", "no key", "'tags'"),
         ("    entrypont: x\n", "4:5", "no key 'entrypont'", "Did you mean 'entrypoint'?"),
+        ("    some_flow:\n", "4:5", "no key 'some_flow'", "stray line"),
         ("    schedulez: []\n", "4:5", "no key 'schedulez'", "Did you mean 'schedule"),
         ("    work_pool: {name: x, type: process}\n", "4:26", "no key 'type'", "--type"),
         ("    work_pool: {name: x, image: y}\n", "4:26", "no key 'image'", "job_variables: {image"),
@@ -420,6 +421,21 @@ def test_d16_triggers() -> None:
     assert sequence["type"] == "sequence"
 
 
+@pytest.mark.parametrize(
+    ("written", "note"),
+    [
+        ("'${HOME}/x'", "write '{{ $HOME }}'"),
+        ("'{ { build.image } }'", "write '{{ build.image }}'"),
+    ],
+)
+def test_what_only_looks_like_a_placeholder_is_noted(written: str, note: str) -> None:
+    deployment, project = one(
+        f"    work_pool: {{name: x, job_variables: {{image: {written}, command: '${{X}}'}}}}\n"
+    )
+    assert [(found.position.line, note in found.message) for found in project.notes] == [(4, True)]
+    assert deployment.work_pool.job_variables["image"] == written.strip("'")
+
+
 # Rendering (row D9).
 
 
@@ -491,7 +507,7 @@ def test_d9_unresolved_placeholders_are_told_with_their_places() -> None:
         render_deployment(project, project.deployments[0], lookup, known=["build-image.image"])
     told = {error.position: error.fix for error in caught.value.errors}
     assert told == {
-        "prefect.yaml:10:25": "for the environment write '{{ $limit }}'",
+        "prefect.yaml:10:25": "for the environment write '{{ $limit }}', for text '{{{{ limit }}}}'",
         "prefect.yaml:12:16": "set CORN",
         "prefect.yaml:18:17": "Did you mean 'build-image.image'?",
         "prefect.yaml:3:20": "Did you mean 'build-image.image'?",

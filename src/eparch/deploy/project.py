@@ -441,7 +441,8 @@ def _unresolved(found: Placeholder, known: Collection[str]) -> TemplateInvalid:
         return TemplateInvalid(message, why=f"the environment has no '{found.key}'", fix=f"set {found.key}")
     if found.kind is Kind.OUTPUT:
         why = "no step that ran has this output"
-        fix = did_you_mean(found.name, known) or f"for the environment write '{{{{ ${found.name} }}}}'"
+        environment, braces = f"'{{{{ ${found.name} }}}}'", f"'{{{{{found.text}}}}}'"
+        fix = did_you_mean(found.name, known) or f"for the environment write {environment}, for text {braces}"
         return TemplateInvalid(message, why=why, fix=fix)
     return TemplateInvalid(message, why=f"the server has no such {found.kind.value}", fix="create it first")
 

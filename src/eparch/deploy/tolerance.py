@@ -6,6 +6,8 @@ place (3.3). Every rewriting tells the document where the value was written. Doe
 
 from __future__ import annotations
 
+import re
+
 from eparch.core.model import Json
 from eparch.core.templates import Path, placeholders
 from eparch.deploy.findings import Findings, as_text, is_blank, kind_of
@@ -37,6 +39,8 @@ CONCURRENCY = ("limit", "collision_strategy", "grace_period_seconds")
 OTHER_TOOLS = {"jobs": "CI", "includes": "Taskfile", "services": "Compose", "hosts": "Ansible"}
 """Top-level keys of files of other tools that are called ``prefect.yml`` too."""
 
+_SHELL_VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
+_SPACED = re.compile(r"\{ \{ *([\w.\-\[\]$]+) *\} \}")
 _ITEM = "it belongs in an item of 'deployments:'"
 _SETTINGS = "there is no such section, and Prefect ignored it; for YAML anchors use 'definitions:'"
 _MIGRATE = "for files of Prefect 2 see 'eparch migrate'"
@@ -148,10 +152,16 @@ def normalize(item: dict[str, Json], path: Path, findings: Findings) -> dict[str
     ``is_schedule_active`` stays: it is for the schedules to read.
     """
     document = findings.document
+    known = (*DEPLOYMENT, "is_schedule_active")
+    moved = ("is_paused", "infra_overrides")
+    stray = {key: "it has no value: a stray line?" for key, value in item.items() if value is None}
+    # A misplaced key without a value has lost nothing; an unknown one is a typo or a stray line.
+    unknown = {key: None for key in stray if key not in DEPLOYMENT_HINTS and key not in moved}
+    findings.check_keys(unknown, path, known, stray, "A deployment")
     given = {key: value for key, value in item.items() if value is not None}
+    _note_lookalikes(given, path, findings)
     _rename_paused(given, path, findings)
     overrides = given.pop("infra_overrides", None)
-    known = (*DEPLOYMENT, "is_schedule_active")
     findings.check_keys(given, path, known, DEPLOYMENT_HINTS, "A deployment")
     given = {key: value for key, value in given.items() if key in known}
     _one_list_of_schedules(given, path, findings)
@@ -166,6 +176,24 @@ def normalize(item: dict[str, Json], path: Path, findings: Findings) -> dict[str
     if isinstance(given.get("tags"), list):
         given["tags"] = _tags(given["tags"], (*path, "tags"), findings)
     return given
+
+
+def _note_lookalikes(value: Json, path: Path, findings: Findings) -> None:
+    """Say that ``${NAME}`` and ``{ { name } }`` are text; commands and scripts are the shell's."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key not in ("command", "script", "args", "triggers"):
+                _note_lookalikes(item, (*path, key), findings)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _note_lookalikes(item, (*path, index), findings)
+    elif isinstance(value, str):
+        shell, spaced = _SHELL_VARIABLE.search(value), _SPACED.search(value)
+        if shell:
+            message = f"'{shell[0]}' is text and not expanded; write '{{{{ ${shell[1]} }}}}'"
+            findings.note(path, message)
+        elif spaced:
+            findings.note(path, f"'{spaced[0]}' is text; for a placeholder write '{{{{ {spaced[1]} }}}}'")
 
 
 def _rename_paused(given: dict[str, Json], path: Path, findings: Findings) -> None:
