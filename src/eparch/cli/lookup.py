@@ -132,8 +132,9 @@ def _no_deployment(session: Session, name: str) -> NotFound:
     known = [full for full, _ in named(session, session.pages(calls.read_deployments, {}, 1000))]
     short = {full.partition("/")[2]: full for full in known}
     error = absent("deployment", name, known, "deployment ls")
-    if "/" not in name and (hint := did_you_mean(name, short)):
-        error.fix = f"Did you mean '{short[hint[14:-2]]}'?"
+    hint = did_you_mean(name, short)
+    if "/" not in name and hint:
+        error.fix = f"Did you mean {next(full for one, full in short.items() if repr(one) in hint)!r}?"
     return error
 
 

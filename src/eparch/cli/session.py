@@ -76,13 +76,20 @@ class Session:
         """A client of the server; a person does not wait for one that is not there."""
         if self._client is None:
             from eparch.client.http import connect
-            from eparch.client.local import url_of
             from eparch.client.retries import Retries
 
-            settings = self.settings
+            settings = self.located()
             retries = Retries(attempts=settings.max_retries, total=30, connect=False)
-            self._client = connect(settings, api_url=url_of(settings) or self.default_url(), retries=retries)
+            self._client = connect(settings, retries=retries)
         return self._client
+
+    def located(self) -> Settings:
+        """The settings with the URL of the server that commands of this session use."""
+        import msgspec
+
+        from eparch.client.local import url_of
+
+        return msgspec.structs.replace(self.settings, api_url=url_of(self.settings) or self.default_url())
 
     def default_url(self) -> str:
         """Where a server started here with these settings would be."""

@@ -90,11 +90,15 @@ def inspect(session: Session, name: str, pool: str | None) -> None:
     session.output.one(lookup.find_queue(session, name, pool))
 
 
+def _place(queue: WorkQueue, pool: str | None) -> dict[str, Any]:
+    return {"work_pool_name": queue.work_pool_name or pool, "name": queue.name}
+
+
 def _update(session: Session, name: str, pool: str | None, said: str, **fields: Any) -> None:
     from eparch.core.pools import WorkQueueUpdate
 
     queue = lookup.find_queue(session, name, pool)
-    place = {"work_pool_name": queue.work_pool_name or pool, "name": queue.name}
+    place = _place(queue, pool)
     session.send(calls.update_work_queue(body=WorkQueueUpdate(**fields), **place))
     if not session.output.is_table:
         session.output.made(session.send(calls.read_work_queue_by_name(**place)))
@@ -156,7 +160,7 @@ def delete(session: Session, name: str, pool: str | None, yes: bool, dry_run: bo
         session.note(f"Would delete {shown}.")
     else:
         session.confirm(f"Delete {shown}?", yes=yes)
-        place = {"work_pool_name": queue.work_pool_name or pool, "name": queue.name}
+        place = _place(queue, pool)
         session.send(calls.delete_work_queue(**place))
         session.note(f"Deleted {shown}.")
     session.output.made(queue)

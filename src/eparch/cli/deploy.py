@@ -1,0 +1,139 @@
+"""``eparch deploy``: reads its flags into a ``DeployRequest`` and has ``eparch.deploy.apply`` do it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from eparch.cli.commands import Command
+from eparch.cli.output import Column
+from eparch.cli.session import Session
+
+CHANGES = 2
+"""Exit code of ``--plan`` when something would change."""
+
+
+def _flags(command: Any) -> Any:
+    """The options that describe a deployment, as Prefect's command has them (features 1.6)."""
+    options = [
+        click.option("-n", "--name", "names", metavar="NAME", multiple=True, help="This one; repeats; a glob."),
+        click.option("--all", "everything", is_flag=True, help="Every deployment of the file."),
+        click.option("--prefect-file", "--file", "file", type=click.Path(path_type=Path), help="The file."),
+        click.option("-d", "--description", help="What it is for."),
+        click.option("--version", metavar="TEXT", help="Version of the deployment."),
+        click.option("--version-type", metavar="TYPE", help="Where the version comes from, such as git."),
+        click.option("-t", "--tag", "tags", metavar="TAG", multiple=True, help="A tag; repeatable."),
+        click.option("-p", "--pool", metavar="NAME", help="Work pool."),
+        click.option("-q", "--work-queue", "queue", metavar="NAME", help="Queue of the work pool."),
+        click.option("--concurrency-limit", "-cl", type=click.IntRange(min=1), help="Runs at the same time."),
+        click.option(
+            "--collision-strategy",
+            type=click.Choice(["ENQUEUE", "CANCEL_NEW"], case_sensitive=False),
+            help="What happens to a run that meets a full limit.",
+        ),
+        click.option(
+            "-jv", "--job-variable", "--jv", "variables", metavar="KEY=VALUE|JSON", multiple=True,
+            help="A job variable; repeatable.",
+        ),
+        click.option("--cron", metavar="TEXT", help="A cron schedule."),
+        click.option("--interval", metavar="SECONDS", help="An interval schedule."),
+        click.option("--anchor-date", metavar="MOMENT", help="Where the intervals begin."),
+        click.option("--rrule", metavar="TEXT", help="An RFC 5545 schedule."),
+        click.option("--timezone", metavar="ZONE", help="Time zone of the schedule."),
+        click.option("--trigger", "triggers", metavar="JSON|FILE", multiple=True, help="A trigger; repeats."),
+        click.option("--param", "pairs", metavar="KEY=VALUE", multiple=True, help="A parameter; repeatable."),
+        click.option("--params", metavar="JSON", help="Parameters: a JSON object, @FILE, or - for stdin."),
+        click.option("--enforce-parameter-schema/--no-enforce-parameter-schema", "enforce", default=None,
+                     help="Whether parameters are checked."),
+        click.option("--plan", "plan_only", is_flag=True, help="Show what would change; exits 2 if any."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command(
+    "deploy",
+    cls=Command,
+    example="""eparch deploy --all
+    eparch deploy flows/report.py:report --name nightly --pool local --cron '0 3 * * *'""",
+)
+@click.argument("entrypoint", required=False)
+@_flags
+@click.pass_context
+def deploy(context: click.Context, /, entrypoint: str | None, **given: Any) -> None:
+    """Deploy flows: those of prefect.yaml, or the one at ENTRYPOINT."""
+    from eparch.deploy.apply import deploy as apply
+
+    session: Session = context.obj
+    request = _request(session, entrypoint, given)
+    found = apply(request, session.client, session.settings, tell=session.note)
+    columns = [
+        Column("DEPLOYMENT", lambda one: one.name),
+        Column("ACTION", lambda one: one.action),
+        Column("CHANGES", lambda one: ", ".join(one.changes)),
+        Column("WORK POOL", lambda one: one.work_pool_name),
+        Column("ID", lambda one: one.id),
+    ]
+    session.output.rows(found, columns, empty="There was nothing to deploy.")
+    changed = any(one.action != "none" for one in found)
+    context.exit(CHANGES if request.plan_only and changed else 0)
+
+
+def _request(session: Session, entrypoint: str | None, given: dict[str, Any]) -> Any:
+    """The flags as a ``DeployRequest``."""
+    from eparch.cli.schedule import schedule_of
+    from eparch.cli.values import read_object, read_pairs
+    from eparch.deploy.request import DeployRequest
+
+    params = read_object(given["params"], "--params") if given["params"] else {}
+    strategy = given["collision_strategy"]
+    return DeployRequest(
+        entrypoint=entrypoint,
+        names=given["names"],
+        all=given["everything"],
+        file=given["file"],
+        description=given["description"],
+        version=given["version"],
+        version_type=given["version_type"],
+        tags=given["tags"],
+        concurrency_limit=given["concurrency_limit"],
+        collision_strategy=strategy.upper() if strategy else None,
+        pool=given["pool"],
+        queue=given["queue"],
+        job_variables=_job_variables(given["variables"]),
+        schedule=schedule_of(given),
+        triggers=tuple(trigger for text in given["triggers"] for trigger in _triggers(text)),
+        parameters={**params, **read_pairs(given["pairs"], "--param")},
+        enforce_parameter_schema=given["enforce"],
+        plan_only=given["plan_only"],
+        interactive=session.interactive,
+    )
+
+
+def _job_variables(words: tuple[str, ...]) -> dict[str, Any]:
+    """Each word is ``key=value`` or a JSON object."""
+    from eparch.cli.values import read_object, read_pairs
+
+    found: dict[str, Any] = {}
+    for word in words:
+        whole = word.lstrip().startswith("{")
+        found |= read_object(word, "--job-variable") if whole else read_pairs([word], "--job-variable")
+    return found
+
+
+def _triggers(text: str) -> list[dict[str, Any]]:
+    """One trigger as JSON, or those of a JSON or YAML file under ``triggers``."""
+    from eparch.cli.values import read_object
+    from eparch.core.errors import Usage
+    from eparch.deploy.source import load
+
+    if text.lstrip().startswith("{"):
+        return [read_object(text, "--trigger")]
+    found = load(Path(text)).data
+    listed = found.get("triggers") if isinstance(found, dict) else None
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        raise Usage(f"--trigger: {text} has no list `triggers`.")
+    return listed

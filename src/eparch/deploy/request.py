@@ -1,0 +1,58 @@
+"""What a person asks ``eparch deploy`` for, and what came of it: the contract of the command and ``apply``.
+
+Owns no rule: what a request means for a project is decided in ``apply``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from eparch.core.model import Json, Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployRequest:
+    """The command line of ``deploy`` (features 1.6), parsed. None and empty: not given, the file decides."""
+
+    entrypoint: str | None = None
+    """``path/to/file.py:function`` or ``module:function``."""
+    names: tuple[str, ...] = ()
+    """Deployments of the file by name, ``flow/name`` or glob; with an entrypoint, the new one's name."""
+    all: bool = False
+    """Every deployment of the file."""
+    file: Path | None = None
+    """The project's file; ``prefect.yaml`` in the current folder unless given."""
+    description: str | None = None
+    version: str | None = None
+    version_type: str | None = None
+    tags: tuple[str, ...] = ()
+    concurrency_limit: int | None = None
+    collision_strategy: str | None = None
+    pool: str | None = None
+    queue: str | None = None
+    job_variables: dict[str, Json] = field(default_factory=dict)
+    schedule: dict[str, Json] | None = None
+    """The one schedule of the flags, as the wire has it; it is checked."""
+    triggers: tuple[dict[str, Json], ...] = ()
+    parameters: dict[str, Json] = field(default_factory=dict)
+    enforce_parameter_schema: bool | None = None
+    plan_only: bool = False
+    """Say what would change and change nothing."""
+    interactive: bool = False
+    """A person can be asked."""
+
+
+class Deployed(Value, frozen=True, kw_only=True):
+    """What came, or in a plan would come, of one deployment."""
+
+    name: str
+    """``flow/deployment``."""
+    action: str
+    """``create``, ``change`` or ``none``."""
+    id: UUID | None = None
+    work_pool_name: str | None = None
+    changes: dict[str, list[Any]] = {}
+    """Field -> what it was and what it is."""
