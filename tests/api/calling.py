@@ -77,7 +77,10 @@ async def call_in_loop(
     headers: dict[str, str] | None = None,
     *,
     chunks: list[bytes] | None = None,
-) -> Response:
+    stay: bool = False,
+    answered: bool = True,
+) -> Any:
+    """The response. Who stays waits for it; without ``answered`` none may come, and None is returned."""
     given = {"host": "testserver", **({} if headers is None else headers)}
     if body is not None:
         given.setdefault("content-length", str(len(body)))
@@ -97,6 +100,8 @@ async def call_in_loop(
 
     async def receive() -> dict[str, Any]:
         if not parts:
+            if stay:
+                await asyncio.Event().wait()
             return {"type": "http.disconnect"}
         part = parts.pop(0)
         return {"type": "http.request", "body": part, "more_body": bool(parts)}
@@ -105,6 +110,9 @@ async def call_in_loop(
         sent.append(message)
 
     await app(scope, receive, send)
+    if not answered:
+        assert not sent
+        return None
     start, end = sent
     assert start["type"] == "http.response.start"
     received = {k.decode(): v.decode("latin-1") for k, v in start["headers"]}

@@ -105,13 +105,13 @@ def test_what_was_opened_is_closed() -> None:
     @contextlib.asynccontextmanager
     async def opening(services: Services) -> AsyncIterator[None]:
         happened.append("open")
+        services.on_stop.append(lambda: happened.append("stopping"))
         yield
-        assert services.stopping.is_set()
         happened.append("closed")
 
     with served(App(Policy(), root_routes(), opening=opening)):
         assert happened == ["open"]
-    assert happened == ["open", "closed"]
+    assert happened == ["open", "stopping", "closed"]
 
 
 def test_before_the_start_nobody_is_answered() -> None:

@@ -30,6 +30,9 @@ Site = Callable[[Scope, Receive, Send], Awaitable[None]]
 Opening = Callable[[Services], AbstractAsyncContextManager[None]]
 """Opens what the handlers use and puts it into the services, until the server stops."""
 
+WorkerTypes = Callable[[], list[dict[str, Any]]]
+"""Describes the types of infrastructure: ``type``, ``default_base_job_configuration`` and texts."""
+
 OPEN_TO_ALL = frozenset({f"{BASE_PATH}/health", f"{BASE_PATH}/ready"})
 """Paths that can be read without the secret: probes have none (wire section 1, "Auth")."""
 
@@ -102,7 +105,8 @@ class App:
     def begin_stop(self) -> None:
         """Tell whoever waits for something (workers, sockets) that it will not come."""
         if self.services is not None:
-            self.services.stopping.set()
+            while self.services.on_stop:
+                self.services.on_stop.pop(0)()
 
     async def stop(self) -> None:
         """Close what ``start`` opened."""
@@ -263,14 +267,28 @@ def _gzip(body: bytes) -> bytes:
     return packer.compress(body) + packer.flush()
 
 
-def create_app(settings: Settings, *, idle_seconds: float = 0.0, site: Site | None = None) -> App:
+def create_app(
+    settings: Settings,
+    *,
+    idle_seconds: float = 0.0,
+    site: Site | None = None,
+    worker_types: WorkerTypes | None = None,
+) -> App:
     """The server that ``settings`` describe; its lifespan opens and closes all that it uses.
 
-    ``idle_seconds`` > 0: the policy of a server that stops when nobody wants anything.
+    ``idle_seconds`` > 0: a server that stops when nobody wants anything. ``worker_types`` describes the
+    installed types of infrastructure, which belong to the client's tower.
     """
-    from eparch.api import root  # noqa: F401
+    from eparch.api import concurrency, deployments, events, pools, records, root, runs  # noqa: F401
+    from eparch.api.opening import opening
 
-    return App(Policy.of(settings, idle_seconds=idle_seconds), HANDLERS.values(), site=site)
+    return App(
+        Policy.of(settings, idle_seconds=idle_seconds),
+        HANDLERS.values(),
+        opening=opening(settings, worker_types),
+        feeds=events.feeds,
+        site=site,
+    )
 
 
 def serve(
@@ -281,6 +299,7 @@ def serve(
     *,
     idle_seconds: float = 0.0,
     site: Site | None = None,
+    worker_types: WorkerTypes | None = None,
 ) -> None:
     """Run the server in this process until SIGTERM, SIGINT, or until it was idle for ``idle_seconds``.
 
@@ -293,7 +312,7 @@ def serve(
     """
     from eparch.api.listening import listen, run
 
-    app = create_app(settings, idle_seconds=idle_seconds, site=site)
+    app = create_app(settings, idle_seconds=idle_seconds, site=site, worker_types=worker_types)
     with listen(
         settings.server_host if host is None else host, settings.server_port if port is None else port
     ) as sock:

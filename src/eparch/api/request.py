@@ -8,13 +8,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from eparch.api.auth import Gate
 from eparch.api.policy import Policy
 from eparch.core.calls import CLAIM_HEADER
-from eparch.core.errors import BadRequest, TooLarge, Unavailable
+from eparch.core.errors import BadRequest, Invalid, NotFound, TooLarge, Unavailable
+
+if TYPE_CHECKING:
+    from eparch.core.events import ReceivedEvent
+    from eparch.orchestration.broadcast import Broadcast
+    from eparch.orchestration.claims import Waiters
+    from eparch.store.database import Database
+    from eparch.store.statement import Steps
+
+T = TypeVar("T")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -41,18 +50,39 @@ class Answer:
     """Of ``value``: when it is not JSON, ``value`` is bytes."""
 
 
+def _no_types() -> list[dict[str, Any]]:
+    return []
+
+
 class Services:
     """What the server offers to its handlers, from start to stop."""
 
-    __slots__ = ("database", "gate", "policy", "started", "stopping")
+    __slots__ = (
+        "database",
+        "events",
+        "gate",
+        "new_name",
+        "on_stop",
+        "policy",
+        "started",
+        "waiters",
+        "worker_types",
+    )
 
-    def __init__(self, policy: Policy, gate: Gate, started: datetime, database: Any = None) -> None:
-        """``database`` is None where handlers need none."""
+    database: Database
+    waiters: Waiters
+    events: Broadcast[ReceivedEvent]
+    new_name: Callable[[], str]
+    """A name for a run that was given none."""
+
+    def __init__(self, policy: Policy, gate: Gate, started: datetime) -> None:
+        """Whoever opens the database sets the rest."""
         self.policy = policy
         self.gate = gate
         self.started = started
-        self.database = database
-        self.stopping = asyncio.Event()
+        self.on_stop: list[Callable[[], None]] = []
+        """What ends the waiting of those who wait, called when the server begins to stop."""
+        self.worker_types: Callable[[], list[dict[str, Any]]] = _no_types
 
 
 class Request:
@@ -75,6 +105,37 @@ class Request:
         return None if value is None else value.decode("latin-1")
 
     @property
+    def now(self) -> datetime:
+        """The time, in UTC."""
+        return datetime.now(UTC)
+
+    async def read(self, operation: Callable[..., Steps[T]], *args: Any) -> T:
+        """Run a read that touches few rows."""
+        return await self.services.database.read(operation, *args)
+
+    async def scan(self, operation: Callable[..., Steps[T]], *args: Any) -> T:
+        """Run a read that may touch many rows."""
+        return await self.services.database.scan(operation, *args)
+
+    async def write(self, operation: Callable[..., Steps[T]], *args: Any, **kwargs: Any) -> T:
+        """Run a write; when this returns, it is on disk."""
+        return await self.services.database.write(operation, *args, **kwargs)
+
+    def limit(self, asked: int | None) -> int:
+        """How many rows an answer may have when ``asked`` are wanted.
+
+        Raises:
+            Invalid: it is negative or more than the server gives.
+        """
+        most = self.services.policy.default_limit
+        if asked is None:
+            return most
+        if not 0 <= asked <= most:
+            bound = f"less than or equal to {most}" if asked > most else "greater than or equal to 0"
+            raise Invalid(f"Invalid limit: must be {bound}.")
+        return asked
+
+    @property
     def claim_token(self) -> int | None:
         """The fencing token of the run's process that asks (row W15).
 
@@ -88,7 +149,7 @@ class Request:
             raise BadRequest(f"The header {CLAIM_HEADER} must be a whole number.")
         return int(value)
 
-    async def read(self, limit: int) -> bytes:
+    async def read_body(self, limit: int) -> bytes:
         """The whole body.
 
         Raises:
@@ -131,6 +192,22 @@ class Request:
         """Wait until the client goes away; for an answer that may take long. Call it after the body."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+
+def found(value: T | None, message: str) -> T:
+    """``value``, which must be there.
+
+    Raises:
+        NotFound: it is None; ``message`` is what the wire says then.
+    """
+    if value is None:
+        raise NotFound(message)
+    return value
+
+
+def created(value: Any, fresh: bool) -> Answer:
+    """201 for what was made now, 200 for what was there (wire 4.1)."""
+    return Answer(201 if fresh else 200, value)
 
 
 def _too_large(limit: int) -> TooLarge:

@@ -116,7 +116,7 @@ class Route:
             given.update(self._read_query(request.scope.get("query_string", b"")))
         if self.endpoint.body is not None:
             given["body"] = self._read_body(
-                request, await request.read(request.services.policy.max_body_bytes)
+                request, await request.read_body(request.services.policy.max_body_bytes)
             )
         value = await self.handler(request, **given)
         return value if type(value) is Answer else Answer(self.endpoint.status, value)

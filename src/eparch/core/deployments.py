@@ -12,8 +12,8 @@ from msgspec import Meta
 from eparch.core.model import UNSET, Body, Json, Labels, Name, Patch, Record, Timestamp, UnsetType, Value
 from eparch.core.runs import Author
 
-Limit = Annotated[int, Meta(ge=0)]
-PositiveLimit = Annotated[int, Meta(gt=0)]
+Limit = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+PositiveLimit = Annotated[int, Meta(gt=0, le=2**31 - 1)]
 
 
 class Flow(Record, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from eparch.core.runs import FlowRun
 DEFAULT_QUEUE = "default"
 """Every pool has a queue of this name from the start (wire 4.4)."""
 
-Priority = Annotated[int, Meta(gt=0)]
+Priority = Annotated[int, Meta(gt=0, le=2**31 - 1)]
 
 
 class PoolStatus(StrEnum):

@@ -1,0 +1,75 @@
+"""Opens what the handlers use, and closes it: database, waiting workers, listeners, background services.
+
+The order is the point: who waits is answered first, then the services stop, then the database closes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from eparch.api.request import Services
+from eparch.core.events import ReceivedEvent
+from eparch.orchestration.broadcast import Broadcast
+from eparch.orchestration.claims import Waiters
+from eparch.orchestration.scheduler import Scheduler
+from eparch.orchestration.service import Services as Duties
+from eparch.orchestration.watchdog import Watchdog
+from eparch.store.database import open_database
+from eparch.store.statement import Note
+
+if TYPE_CHECKING:
+    from eparch.settings import Settings
+
+
+def opening(
+    settings: Settings, worker_types: Callable[[], list[dict[str, Any]]] | None
+) -> Callable[[Services], contextlib.AbstractAsyncContextManager[None]]:
+    """What ``App`` opens at its start, for these settings."""
+
+    @contextlib.asynccontextmanager
+    async def opened(services: Services) -> AsyncIterator[None]:
+        from coolname import generate_slug
+
+        services.new_name = lambda: str(generate_slug(2))
+        if worker_types is not None:
+            services.worker_types = worker_types
+        services.waiters = Waiters()
+        services.events = Broadcast()
+        services.database = await open_database(settings.database_url)
+        duties = Duties(
+            services.database,
+            [
+                Scheduler(settings.scheduler_seconds),
+                Watchdog(settings.watchdog_seconds, late_seconds=settings.late_after_seconds),
+            ],
+        )
+        services.database.on_notes = lambda notes: tell(notes, services, duties)
+        services.on_stop.append(services.waiters.stop)
+        services.on_stop.append(services.events.close)
+        if settings.services_enabled:
+            duties.start()
+        try:
+            yield
+        finally:
+            await duties.stop()
+            await services.database.close()
+
+    return opened
+
+
+def tell(notes: Sequence[Note], services: Services, duties: Duties) -> None:
+    """Pass on what committed operations noted: to waiting workers, to listeners, to the scheduler."""
+    services.waiters.tell(notes)
+    received = datetime.now(UTC)
+    for note in notes:
+        if note.topic == "events":
+            if len(services.events):
+                event = msgspec.structs.asdict(note.value)
+                services.events.publish(ReceivedEvent(**{**event, "received": received}))
+        elif note.topic == "schedules":
+            duties.call(Scheduler.name)

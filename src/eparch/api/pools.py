@@ -1,0 +1,168 @@
+"""Work pools, queues, workers and claims."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+from eparch.api.request import Disconnected, Request, found
+from eparch.api.router import handles
+from eparch.core import calls
+from eparch.core.errors import NotFound
+from eparch.core.filters import Query
+from eparch.core.model import Json
+from eparch.core.pools import (
+    ClaimRuns,
+    DueRuns,
+    Heartbeat,
+    RenewClaims,
+    Renewed,
+    Work,
+    WorkPoolCreate,
+    WorkPoolUpdate,
+    WorkQueueCreate,
+    WorkQueueUpdate,
+)
+from eparch.orchestration import claims
+from eparch.orchestration import pools as changes
+from eparch.store import pools
+
+VIEWS = ("aggregate-worker-metadata", "aggregate-block-metadata", "aggregate-flow-metadata", "demo-flows")
+"""Names of views that clients ask for; only the first has something here."""
+
+
+@handles(calls.read_collection_view)
+async def read_collection_view(request: Request, view: str) -> dict[str, Json]:
+    """What is installed: the types of workers with their default templates (wire 4.4, "New pool")."""
+    if view not in VIEWS:
+        raise NotFound(f"View {view} not found in registry")
+    if view != VIEWS[0]:
+        return {}
+    return {"prefect": {type_["type"]: type_ for type_ in request.services.worker_types()}}
+
+
+@handles(calls.create_work_pool)
+async def create_work_pool(request: Request, body: WorkPoolCreate) -> Any:
+    """Make a pool with its default queue."""
+    return await request.write(changes.create_pool, body, request.now)
+
+
+@handles(calls.read_work_pool)
+async def read_work_pool(request: Request, name: str) -> Any:
+    """One pool."""
+    return found(await request.read(pools.read_pool, name, request.now), f'Work pool "{name}" not found.')
+
+
+@handles(calls.update_work_pool)
+async def update_work_pool(request: Request, name: str, body: WorkPoolUpdate) -> None:
+    """Change what the body names."""
+    await request.write(changes.update_pool, name, body, request.now)
+
+
+@handles(calls.delete_work_pool)
+async def delete_work_pool(request: Request, name: str) -> None:
+    """Delete a pool with its queues and workers."""
+    await request.write(changes.delete_pool, name)
+
+
+@handles(calls.read_work_pools)
+async def read_work_pools(request: Request, body: Query) -> Any:
+    """A page of pools."""
+    return await request.scan(pools.read_pools, body, request.now)
+
+
+@handles(calls.read_due_runs)
+async def read_due_runs(request: Request, name: str, body: DueRuns) -> Any:
+    """Due runs of the pool, not claimed: what stock workers poll (wire 4.4)."""
+    now = request.now
+    return await request.write(
+        claims.due_runs,
+        name,
+        body.work_queue_names,
+        body.scheduled_before or now,
+        now,
+        request.limit(body.limit),
+        body.scheduled_after,
+    )
+
+
+@handles(calls.claim_runs)
+async def claim_runs(request: Request, name: str, body: ClaimRuns) -> Work:
+    """Claim due runs, waiting for some as long as the worker asks for and stays (rows W15, W16)."""
+    services = request.services
+    if not body.wait_seconds:
+        return await services.waiters.claim(services.database, name, body)
+    claiming = asyncio.ensure_future(services.waiters.claim(services.database, name, body))
+    leaving = asyncio.ensure_future(request.until_disconnect())
+    try:
+        await asyncio.wait((claiming, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not claiming.done():
+            raise Disconnected
+        return claiming.result()
+    finally:
+        # What was claimed for a worker that has gone is answered when it asks again with its claim id.
+        claiming.cancel()
+        leaving.cancel()
+
+
+@handles(calls.renew_claims)
+async def renew_claims(request: Request, name: str, body: RenewClaims) -> Renewed:
+    """Extend leases; which of them still stand."""
+    renewed: Renewed = await request.write(claims.renew, body, request.now)
+    return renewed
+
+
+@handles(calls.create_work_queue)
+async def create_work_queue(request: Request, work_pool_name: str, body: WorkQueueCreate) -> Any:
+    """Make a queue of the pool."""
+    return await request.write(changes.create_queue, work_pool_name, body, request.now)
+
+
+@handles(calls.read_work_queue_by_name)
+async def read_work_queue_by_name(request: Request, work_pool_name: str, name: str) -> Any:
+    """One queue of the pool."""
+    value = await request.read(pools.read_queue_by_name, work_pool_name, name, request.now)
+    return found(value, f"Work pool queue '{work_pool_name}/{name}' not found.")
+
+
+@handles(calls.update_work_queue)
+async def update_work_queue(request: Request, work_pool_name: str, name: str, body: WorkQueueUpdate) -> None:
+    """Change what the body names."""
+    await request.write(changes.update_queue, work_pool_name, name, body, request.now)
+
+
+@handles(calls.delete_work_queue)
+async def delete_work_queue(request: Request, work_pool_name: str, name: str) -> None:
+    """Delete a queue of the pool."""
+    await request.write(changes.delete_queue, work_pool_name, name, request.now)
+
+
+@handles(calls.read_pool_queues)
+async def read_pool_queues(request: Request, work_pool_name: str, body: Query) -> Any:
+    """A page of the pool's queues."""
+    return await request.scan(changes.read_queues, work_pool_name, body, request.now)
+
+
+@handles(calls.heartbeat_worker)
+async def heartbeat_worker(request: Request, work_pool_name: str, body: Heartbeat) -> None:
+    """A worker is alive."""
+    await request.write(changes.heartbeat, work_pool_name, body, request.now)
+
+
+@handles(calls.read_workers)
+async def read_workers(request: Request, work_pool_name: str, body: Query) -> Any:
+    """A page of the pool's workers."""
+    return await request.scan(changes.read_workers, work_pool_name, body, request.now)
+
+
+@handles(calls.read_work_queue)
+async def read_work_queue(request: Request, id: UUID) -> Any:
+    """One queue."""
+    return found(await request.read(pools.read_queue, id, request.now), "work queue not found")
+
+
+@handles(calls.read_work_queues)
+async def read_work_queues(request: Request, body: Query) -> Any:
+    """A page of queues of all pools."""
+    return await request.scan(pools.read_queues, body, request.now)

@@ -1,0 +1,103 @@
+"""Flow runs and task runs."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from eparch.api.request import Answer, Request, created, found
+from eparch.api.router import handles
+from eparch.core import calls
+from eparch.core.filters import Query
+from eparch.core.model import Labels
+from eparch.core.runs import FlowRunCreate, FlowRunUpdate, SetState, StateAnswer, TaskRunCreate
+from eparch.orchestration import creation, transition
+from eparch.orchestration import runs as changes
+from eparch.store import runs
+
+
+@handles(calls.create_flow_run)
+async def create_flow_run(request: Request, body: FlowRunCreate) -> Answer:
+    """Make a run; the one that was made with the same key is answered with 200."""
+    made = await request.write(
+        creation.create_flow_run, body, request.now, new_name=request.services.new_name()
+    )
+    return created(made.run, made.fresh)
+
+
+@handles(calls.read_flow_run)
+async def read_flow_run(request: Request, id: UUID) -> Any:
+    """One run."""
+    return found(await request.read(runs.read_flow_run, id, request.now), "Flow run not found")
+
+
+@handles(calls.update_flow_run)
+async def update_flow_run(request: Request, id: UUID, body: FlowRunUpdate) -> None:
+    """Change what the body names."""
+    await request.write(changes.update_flow_run, id, body, request.now)
+
+
+@handles(calls.delete_flow_run)
+async def delete_flow_run(request: Request, id: UUID) -> None:
+    """Delete a run with its history."""
+    await request.write(changes.delete_flow_run, id)
+
+
+@handles(calls.update_flow_run_labels)
+async def update_flow_run_labels(request: Request, id: UUID, body: Labels) -> None:
+    """Merge labels into those of the run."""
+    await request.write(changes.update_labels, id, body, request.now)
+
+
+@handles(calls.read_flow_runs)
+async def read_flow_runs(request: Request, body: Query) -> Any:
+    """A page of runs."""
+    return await request.scan(runs.read_flow_runs, body, request.now)
+
+
+@handles(calls.count_flow_runs)
+async def count_flow_runs(request: Request, body: Query) -> int:
+    """How many runs there are."""
+    count: int = await request.scan(runs.count, body)
+    return count
+
+
+@handles(calls.set_flow_run_state)
+async def set_flow_run_state(request: Request, id: UUID, body: SetState) -> Answer:
+    """Propose a state: 201 when one was written, else 200 (wire 4.1)."""
+    answered = await request.write(
+        transition.set_flow_run_state, id, body, request.now, token=request.claim_token
+    )
+    return _answer(answered.answer, answered.wrote)
+
+
+@handles(calls.create_task_run)
+async def create_task_run(request: Request, body: TaskRunCreate) -> Answer:
+    """Make a task run; the one that has the same natural key is answered with 200."""
+    made = await request.write(creation.create_task_run, body, request.now)
+    return created(made.run, made.fresh)
+
+
+@handles(calls.read_task_run)
+async def read_task_run(request: Request, id: UUID) -> Any:
+    """One task run."""
+    return found(await request.read(runs.read_task_run, id, request.now), "Task not found")
+
+
+@handles(calls.read_task_runs)
+async def read_task_runs(request: Request, body: Query) -> Any:
+    """A page of task runs."""
+    return await request.scan(runs.read_task_runs, body, request.now)
+
+
+@handles(calls.set_task_run_state)
+async def set_task_run_state(request: Request, id: UUID, body: SetState) -> Answer:
+    """Propose a state: 201 when one was written, else 200."""
+    answered = await request.write(
+        transition.set_task_run_state, id, body, request.now, token=request.claim_token
+    )
+    return _answer(answered.answer, answered.wrote)
+
+
+def _answer(answer: StateAnswer, wrote: bool) -> Answer:
+    return Answer(201 if wrote else 200, answer)
