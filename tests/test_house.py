@@ -33,7 +33,7 @@ SHAPELESS = {
 }
 
 HEAVY = {
-    "sqlalchemy", "alembic", "starlette", "uvicorn", "rich", "ruamel", "pydantic", "jsonschema_rs",
+    "sqlalchemy", "alembic", "starlette", "uvicorn", "rich", "ruamel", "pydantic", "jsonschema",
     "dateutil", "asyncpg", "websockets", "uvloop", "jinja2", "cloudpickle",
 }  # fmt: skip
 

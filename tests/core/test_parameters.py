@@ -316,7 +316,7 @@ def test_check_names_every_mistake() -> None:
     for part in (
         "Did you mean 'count'?",
         "'count'",
-        '"name" is a required',
+        "'name' is a required",
         "'pair.0'",
         "'pair.1'",
         "'inner.deep.1'",
@@ -494,7 +494,7 @@ def test_coerce_collecting_parameters() -> None:
 def test_importing_parameters_is_cheap() -> None:
     code = (
         "import sys, eparch.core.parameters;"
-        "heavy = ('inspect', 'ast', 'pydantic', 'jsonschema_rs', 'msgspec', 'dataclasses');"
+        "heavy = ('inspect', 'ast', 'pydantic', 'jsonschema', 'msgspec', 'dataclasses');"
         "print([name for name in heavy if name in sys.modules])"
     )
     shown = subprocess.run(

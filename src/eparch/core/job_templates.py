@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
-from typing import Any
 
 from eparch.core.errors import Invalid, did_you_mean
+from eparch.core.json_schema import check_schema, mistakes
 from eparch.core.model import Json, Value
 from eparch.core.templates import RESOLVABLE, Kind, Path, lookup_in, placeholders, render, split
 
@@ -87,17 +87,17 @@ def check_values(schema: dict[str, Json], values: dict[str, Json], *, required: 
     """
     given = {key: value for key, value in values.items() if value is not None}
     found = []
-    for error in _validator(schema, mask="the value").iter_errors(given):
-        path = tuple(error.instance_path)
-        kind = error.kind.name
-        if kind == "required" and not path and not required:
+    for mistake in mistakes(schema, given, masked=True):
+        path = mistake.path
+        if mistake.keyword == "required" and not path and not required:
             continue
-        if kind == "additionalProperties" and not path:
+        if mistake.keyword == "additionalProperties" and not path:
             continue
-        if _is_open(_at(given, path)) and kind != "required":
+        if _is_open(_at(given, path)) and mistake.keyword != "required":
             continue
         where = ".".join(str(part) for part in path)
-        found.append(Problem(message=f"'{where}': {error.message}" if where else error.message, path=path))
+        message = f"'{where}': {mistake.message}" if where else mistake.message
+        found.append(Problem(message=message, path=path))
     return found
 
 
@@ -312,25 +312,7 @@ def _schema_problem(schema: dict[str, Json]) -> str:
     if schema.get("type", "object") != "object":
         return "its type must be 'object'"
     try:
-        _validator(schema)
-    except ValueError as error:
-        return str(getattr(error, "message", "") or error).partition("\n")[0]
+        check_schema(schema)
+    except Invalid as error:
+        return error.message
     return ""
-
-
-def _validator(schema: dict[str, Json], mask: str | None = None) -> Any:
-    """A validator that never follows a reference out of ``schema``.
-
-    Raises:
-        ValueError: neither JSON Schema 2020-12 nor draft 7, in which older workers wrote theirs, takes it.
-    """
-    import jsonschema_rs
-
-    try:
-        return jsonschema_rs.validator_for(schema, mask=mask, offline=True)
-    except jsonschema_rs.ValidationError:
-        try:
-            return jsonschema_rs.Draft7Validator(schema, mask=mask, offline=True)
-        except jsonschema_rs.ValidationError:
-            pass
-        raise

@@ -8,16 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from eparch.core.errors import ParametersInvalid, did_you_mean
+from eparch.core.errors import Invalid, ParametersInvalid, did_you_mean
 
 if TYPE_CHECKING:
     import inspect
 
-MAX_NODES = 20_000
-"""Values in a schema."""
-
 MAX_DEPTH = 64
-"""How deep a schema or the parameters may be nested."""
+"""How deep the parameters may be nested."""
 
 MAX_ERRORS = 50
 """How many mistakes one refusal names."""
@@ -35,31 +32,31 @@ def check(schema: dict[str, Any], parameters: dict[str, Any]) -> None:
     """
     _check_depth(parameters)
     known = schema.get("properties")
-    mistakes: list[str] = []
+    wrong: list[str] = []
     given = dict(parameters)
     if isinstance(known, dict) and not schema.get("additionalProperties", False):
         for name in sorted(parameters.keys() - known.keys()):
             del given[name]
-            mistakes.append(f"'{name}' is not a parameter. {did_you_mean(name, known)}".strip())
+            wrong.append(f"'{name}' is not a parameter. {did_you_mean(name, known)}".strip())
         schema = {**schema, "additionalProperties": True}
     if isinstance(known, dict):
         required = schema.get("required") or []
         given = {
             name: value for name, value in given.items() if not _is_default(name, value, known, required)
         }
-    mistakes.extend(_errors(schema, given))
-    refuse(mistakes)
+    wrong.extend(_errors(schema, given))
+    refuse(wrong)
 
 
-def refuse(mistakes: list[str]) -> None:
-    """Raise one error that says all ``mistakes``, if there are any.
+def refuse(wrong: list[str]) -> None:
+    """Raise one error that says all that is ``wrong``, if anything is.
 
     Raises:
-        ParametersInvalid: there are.
+        ParametersInvalid: something is.
     """
-    if mistakes:
-        more = [f"and {len(mistakes) - MAX_ERRORS} more"] if len(mistakes) > MAX_ERRORS else []
-        raise ParametersInvalid("\n".join([*mistakes[:MAX_ERRORS], *more]))
+    if wrong:
+        more = [f"and {len(wrong) - MAX_ERRORS} more"] if len(wrong) > MAX_ERRORS else []
+        raise ParametersInvalid("\n".join([*wrong[:MAX_ERRORS], *more]))
 
 
 def _is_default(name: str, value: Any, known: dict[str, Any], required: Iterable[str]) -> bool:
@@ -72,23 +69,14 @@ def _is_default(name: str, value: Any, known: dict[str, Any], required: Iterable
 
 
 def _errors(schema: dict[str, Any], parameters: dict[str, Any]) -> Iterator[str]:
-    from jsonschema_rs import Draft202012Validator, FancyRegexOptions, ReferencingError, ValidationError
+    from eparch.core.json_schema import mistakes
 
-    usable = _usable(schema)
     try:
-        validator = Draft202012Validator(
-            usable,
-            offline=True,
-            validate_formats=True,
-            pattern_options=FancyRegexOptions(backtrack_limit=10_000, size_limit=1_000_000),
-        )
-        found = list(validator.iter_errors(parameters))
-    except (ValidationError, ReferencingError, ValueError, TypeError, RecursionError) as error:
-        raise ParametersInvalid(
-            "The parameter schema cannot be used.", why=str(error).split("\n")[0][:300]
-        ) from None
-    for one in sorted(found, key=lambda error: [str(part) for part in error.instance_path]):
-        path = ".".join(str(part) for part in one.instance_path)
+        found = list(mistakes(schema, parameters))
+    except Invalid as error:
+        raise ParametersInvalid(f"The parameter schema cannot be used: {error.message}") from None
+    for one in sorted(found, key=lambda mistake: [str(part) for part in mistake.path]):
+        path = ".".join(str(part) for part in one.path)
         yield f"'{path}': {one.message[:300]}" if path else one.message[:300]
 
 
@@ -104,97 +92,6 @@ def _check_depth(value: Any) -> None:
         if not level:
             return
     raise ParametersInvalid(f"The parameters are nested deeper than {MAX_DEPTH} levels.")
-
-
-def _usable(schema: dict[str, Any]) -> dict[str, Any]:
-    """A copy of ``schema`` within the limits, with the tuples of older drafts as this draft writes them.
-
-    Raises:
-        ParametersInvalid: it is too large or deep, refers outside itself, or refers in a circle to nothing.
-    """
-    left = MAX_NODES
-
-    def copy(value: Any, depth: int, named: bool = False) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0 or depth > MAX_DEPTH:
-            raise ParametersInvalid(
-                "The parameter schema is too large.",
-                why=f"At most {MAX_NODES} values, {MAX_DEPTH} levels deep.",
-            )
-        if isinstance(value, list):
-            return [copy(one, depth + 1) for one in value]
-        if not isinstance(value, dict):
-            return value
-        if named:
-            return {key: copy(one, depth + 1) for key, one in value.items()}
-        for key in ("$ref", "$dynamicRef", "$recursiveRef"):
-            target = value.get(key)
-            if isinstance(target, str) and not target.startswith("#"):
-                raise ParametersInvalid(f"The parameter schema refers outside itself, to {target[:100]!r}.")
-        copied = {
-            key: one if key in ("enum", "const") else copy(one, depth + 1, named=key in _NAMED)
-            for key, one in value.items()
-            if key not in _IDLE
-        }
-        if isinstance(copied.get("items"), list) and "prefixItems" not in copied:
-            copied["prefixItems"] = copied.pop("items")
-        return copied
-
-    usable: dict[str, Any] = copy(schema, 0)
-    _check_circles(usable)
-    return usable
-
-
-_NAMED = ("properties", "patternProperties", "definitions", "$defs", "dependentSchemas")
-_IDLE = ("$id", "$schema", "default", "examples")
-_IN_PLACE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "$ref", "dependentSchemas")
-
-
-def _check_circles(schema: dict[str, Any]) -> None:
-    """Refuse references that come back to themselves without going into the value: they never end."""
-    done: set[int] = set()
-    path: set[int] = set()
-
-    def walk(node: Any) -> None:
-        if not isinstance(node, dict | list) or id(node) in done:
-            return
-        if id(node) in path or len(path) > 500:
-            raise ParametersInvalid("The parameter schema refers to itself in a circle.")
-        path.add(id(node))
-        if isinstance(node, list):
-            for one in node:
-                walk(one)
-        else:
-            for key in _IN_PLACE:
-                if key == "$ref" and isinstance(node.get(key), str):
-                    walk(_resolve(schema, node[key]))
-                elif key == "dependentSchemas" and isinstance(node.get(key), dict):
-                    walk(list(node[key].values()))
-                elif key in node:
-                    walk(node[key])
-        path.discard(id(node))
-        done.add(id(node))
-
-    def visit(node: Any) -> None:
-        walk(node)
-        for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-            visit(inner)
-
-    visit(schema)
-
-
-def _resolve(schema: Any, reference: str) -> Any:
-    """What a reference within ``schema`` points to, nothing if it points nowhere."""
-    from urllib.parse import unquote
-
-    for part in unquote(reference[1:]).split("/")[1:]:
-        key = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(schema, list) and key.isdecimal() and int(key) < len(schema):
-            schema = schema[int(key)]
-        else:
-            schema = schema.get(key) if isinstance(schema, dict) else None
-    return schema
 
 
 def bind(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
