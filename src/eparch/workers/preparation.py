@@ -5,6 +5,9 @@ Owns what is created and what is refused. Does not own the work itself.
 
 from __future__ import annotations
 
+from copy import deepcopy
+from typing import Any
+
 import msgspec
 
 from eparch.core import calls
@@ -12,7 +15,7 @@ from eparch.core.errors import Conflict, EparchError, NotFound, Usage, did_you_m
 from eparch.core.job_templates import Severity, check_template
 from eparch.core.model import Json, decode
 from eparch.core.pools import WorkPool, WorkPoolCreate, WorkPoolUpdate, WorkQueueCreate
-from eparch.workers.infrastructure import default_template, find_type
+from eparch.workers.infrastructure import Infrastructure, default_template, find_type
 from eparch.workers.options import WorkerOptions
 from eparch.workers.sources import Sender
 
@@ -20,8 +23,12 @@ AGENT = "prefect-agent"
 """Type of pools that workers have never served."""
 
 
-def prepare_pool(sender: Sender, options: WorkerOptions) -> WorkPool:
+def prepare_pool(
+    sender: Sender, options: WorkerOptions, kind: type[Infrastructure[Any]] | None = None
+) -> WorkPool:
     """The pool that the worker serves, created if it is to be, with its queues.
+
+    ``kind`` is what the worker starts jobs on, where it is not found by the pool's type.
 
     Raises:
         NotFound: it is not there and may not be created, or its type is not installed.
@@ -41,9 +48,9 @@ def prepare_pool(sender: Sender, options: WorkerOptions) -> WorkPool:
             why="a worker serves pools of its own type",
             fix=f"leave '--type' out, or choose a pool of the type '{options.type}'",
         )
-    find_type(pool.type)
+    kind = kind or find_type(pool.type)
     if not pool.base_job_template:
-        template = default_template(pool.type)
+        template = deepcopy(kind.base_job_template)
         update = WorkPoolUpdate(base_job_template=template)
         sender.send(calls.update_work_pool(name=pool.name, body=update))
         pool = msgspec.structs.replace(pool, base_job_template=template)

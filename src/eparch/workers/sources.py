@@ -14,7 +14,7 @@ from uuid import UUID
 
 from eparch.core import calls
 from eparch.core.calls import Call
-from eparch.core.errors import BadRequest, EparchError, NotFound
+from eparch.core.errors import BadRequest, EparchError, NotFound, VersionMismatch
 from eparch.core.model import new_id
 from eparch.core.pools import (
     Claim,
@@ -208,11 +208,6 @@ def is_ours(sender: Sender) -> bool:
     """
     try:
         sender.send(calls.read_server())
-    except (NotFound, BadRequest):
+    except (NotFound, BadRequest, VersionMismatch):
         return False
-    except EparchError as error:
-        # A page instead of JSON is how a server answers that serves its website everywhere.
-        if type(error) is EparchError:
-            return False
-        raise
     return True

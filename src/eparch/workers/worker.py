@@ -84,7 +84,8 @@ class Worker:
             EparchError: the worker cannot begin: wrong pool, unknown type, not allowed.
         """
         try:
-            pool = self._wait_out(lambda: prepare_pool(self.impatient, self.options))
+            kind = type(self._infrastructure) if self._infrastructure is not None else None
+            pool = self._wait_out(lambda: prepare_pool(self.impatient, self.options, kind))
             if pool is None:
                 return 0
             self._begin(pool)

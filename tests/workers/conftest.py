@@ -1,0 +1,69 @@
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from scripted import Scripted
+
+from eparch.settings import load
+from eparch.testing.infrastructure import FakeInfrastructure
+from eparch.workers import supervision
+from eparch.workers.worker import Worker, WorkerOptions
+
+
+@pytest.fixture
+def settings(tmp_path):
+    environ = {
+        "EPARCH_HOME": str(tmp_path),
+        "EPARCH_LEASE_SECONDS": "1",
+        "EPARCH_WORKER_POLL_SECONDS": "0.05",
+        "EPARCH_API_URL": "http://127.0.0.1:1/api",
+    }
+    return load(environ, tmp_path)
+
+
+@pytest.fixture
+def server():
+    return Scripted()
+
+
+@pytest.fixture
+def infrastructure():
+    return FakeInfrastructure()
+
+
+@pytest.fixture
+def work(server, infrastructure, settings, monkeypatch):
+    """Starts workers on the scripted server; all of them are stopped in the end."""
+    monkeypatch.setattr("eparch.workers.worker.pause_after", lambda attempt: 0.01)
+    monkeypatch.setattr(supervision, "pause_after", lambda attempt: 0.01)
+    monkeypatch.setattr("eparch.workers.worker._TICK", 0.02)
+    running: list[tuple[Worker, threading.Thread]] = []
+
+    def start(*, server=server, infrastructure=infrastructure, **options) -> Worker:
+        options = {"pool": "local", "name": "w", "grace_seconds": 5.0, **options}
+        worker = Worker(server, WorkerOptions(**options), settings, infrastructure=infrastructure)
+        codes: list[int | Exception] = []
+
+        def run() -> None:
+            try:
+                codes.append(worker.run())
+            except Exception as error:
+                codes.append(error)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        running.append((worker, thread))
+        worker.codes = codes  # type: ignore[attr-defined]
+        worker.join = lambda: thread.join(30)  # type: ignore[attr-defined]
+        return worker
+
+    yield start
+    for worker, thread in running:
+        worker.stop()
+        worker.stop()
+        thread.join(30)
+        assert not thread.is_alive()

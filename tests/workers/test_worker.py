@@ -1,0 +1,423 @@
+import json
+import logging
+import urllib.error
+import urllib.request
+
+import pytest
+from msgspec.structs import replace
+from scripted import Scripted, once
+
+from eparch.core import calls
+from eparch.core.errors import InfrastructureError, NotFound, Unreachable, Usage
+from eparch.core.states import Cancelling, Completed, Running, StateType
+from eparch.testing.infrastructure import FakeInfrastructure
+
+FINAL = (StateType.CRASHED, StateType.CANCELLED, StateType.COMPLETED, StateType.FAILED)
+
+
+def is_started(infrastructure: FakeInfrastructure, count: int = 1):
+    return lambda: len(infrastructure.started) >= count
+
+
+def test_a_due_run_is_claimed_recorded_and_started(work, server, infrastructure):
+    run = server.add("sleep")
+    work()
+    server.wait(is_started(infrastructure))
+    stored = server.runs[run.id]
+    assert stored.infrastructure_pid == "fake:1"
+    job = infrastructure.started[0]
+    assert job.env["EPARCH_FLOW_RUN_ID"] == job.env["PREFECT__FLOW_RUN_ID"] == str(run.id)
+    assert job.env["EPARCH_CLAIM_TOKEN"] == "1"
+    assert job.labels["prefect.io/worker-name"] == "w"
+
+
+def test_w22_the_handle_is_on_the_run_before_the_job_is_let_go(work, server, infrastructure):
+    run = server.add("sleep")
+    server.fault = lambda call: None
+    order: list[str] = []
+
+    def note(call):
+        if call.endpoint is calls.update_flow_run:
+            order.append(f"recorded, {len(infrastructure.started)} started")
+
+    server.fault = note
+    work()
+    server.wait(is_started(infrastructure))
+    assert order == ["recorded, 0 started"]
+    assert server.runs[run.id].infrastructure_pid
+
+
+def test_w17_a_job_that_dies_is_reported_with_its_code_and_last_lines(work, server, infrastructure):
+    run = server.add("sleep")
+    work()
+    server.wait(is_started(infrastructure))
+    server.put(run, Running())
+    infrastructure.end("fake:1", -9, "Traceback\nMemoryError")
+    state = server.wait_state(run, StateType.CRASHED)
+    assert state.message == (
+        "The run's infrastructure ended while the run was Running: ended by SIGKILL, often because memory ran"
+        " out.\nTraceback\nMemoryError"
+    )
+
+
+def test_a_run_that_told_its_end_is_left_as_it_is(work, server, infrastructure):
+    run = server.add("sleep")
+    worker = work(limit=1)
+    server.wait(is_started(infrastructure))
+    server.put(run, Completed())
+    infrastructure.end("fake:1", 0)
+    assert worker.supervisor.wait_idle(30)
+    assert server.state(run).is_completed()
+    assert server.count(calls.set_flow_run_state) == 0
+
+
+@pytest.mark.parametrize("path", ["start fails", "bad variable", "cannot record", "dies", "ends", "bug"])
+def test_w6_the_slot_is_given_back_on_every_path(work, server, infrastructure, path):
+    first = server.add("exit 3" if path == "dies" else "exit 0")
+    if path == "start fails":
+        infrastructure.fail = InfrastructureError("No room on the machine")
+    if path == "bug":
+        infrastructure.fail = ZeroDivisionError("a bug")
+    if path == "bad variable":
+        server.runs[first.id] = replace(first, job_variables={"comand": "x"})
+    if path == "cannot record":
+        server.fault = once(calls.update_flow_run, NotFound("gone"))
+    worker = work(limit=1)
+    server.wait_state(first, *FINAL)
+    infrastructure.fail = None
+    second = server.add("sleep")
+    server.wait(lambda: bool(server.runs[second.id].infrastructure_pid))
+    assert worker.slots.taken == 1
+    state = server.state(first)
+    assert state.is_crashed()
+    if path == "start fails":
+        assert "No room on the machine" in state.message
+    if path == "bad variable":
+        assert "Did you mean 'command'?" in state.message
+
+
+def test_w6_no_more_runs_than_the_limit(work, server, infrastructure):
+    runs = [server.add("sleep") for _ in range(4)]
+    worker = work(limit=2)
+    server.wait(is_started(infrastructure, 2))
+    assert worker.slots.free == 0
+    assert sum(server.state(run).is_scheduled() for run in runs) == 2
+    infrastructure.end("fake:1", 1)
+    server.wait(is_started(infrastructure, 3))
+    assert sum(server.state(run).is_scheduled() for run in runs) == 1
+
+
+def test_w15_a_lost_answer_loses_no_run_and_starts_none_twice(work, server, infrastructure):
+    server.fault_after = once(calls.claim_runs)
+    run = server.add("sleep")
+    worker = work()
+    server.wait(is_started(infrastructure))
+    asked = [call.body.claim_id for call in server.seen if call.endpoint is calls.claim_runs]
+    assert asked[0] == asked[1]
+    worker.stop()
+    worker.join()
+    assert len(infrastructure.started) == 1
+    assert server.state(run).is_crashed()
+
+
+def test_w15_a_lost_claim_ends_the_job_at_once_and_tells_nothing(work, server, infrastructure):
+    run = server.add("sleep")
+    worker = work()
+    server.wait(is_started(infrastructure))
+    server.put(run, Running())
+    server.lose(run)
+    assert worker.supervisor.wait_idle(30)
+    assert infrastructure.stopped == ["fake:1"]
+    assert server.state(run).is_running()
+    assert server.count(calls.set_flow_run_state) == 0
+
+
+def test_a_finished_run_may_finish_its_hooks_after_its_claim_went(work, server, infrastructure):
+    run = server.add("sleep")
+    worker = work()
+    server.wait(is_started(infrastructure))
+    server.put(run, Completed())
+    server.lose(run)
+    renewed = server.count(calls.renew_claims)
+    server.wait(lambda: server.count(calls.renew_claims) >= renewed + 2)
+    assert infrastructure.stopped == []
+    infrastructure.end("fake:1", 0)
+    assert worker.supervisor.wait_idle(30)
+
+
+def test_every_claim_is_renewed_in_one_request(work, server, infrastructure):
+    for _ in range(3):
+        server.add("sleep")
+    work()
+    server.wait(is_started(infrastructure, 3))
+    renewed = server.count(calls.renew_claims)
+    server.wait(lambda: server.count(calls.renew_claims) > renewed)
+    last = [call for call in server.seen if call.endpoint is calls.renew_claims][-1]
+    assert len(last.body.claims) == 3
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_w20_cancelling_ends_the_job_and_then_the_run(work, server, infrastructure, limit):
+    run = server.add("sleep")
+    work(limit=limit)
+    server.wait(is_started(infrastructure))
+    server.put(run, Cancelling())
+    server.wait_state(run, StateType.CANCELLED)
+    assert infrastructure.stopped == ["fake:1"]
+
+
+def test_w20_cancelled_only_after_stop_has_returned(work, server):
+    class Slow(FakeInfrastructure):
+        def stop(self, handle, grace):
+            super().stop(handle, grace)
+            seen.append(server.state(run).type)
+
+    seen: list[StateType] = []
+    infrastructure = Slow()
+    run = server.add("sleep")
+    work(infrastructure=infrastructure)
+    server.wait(is_started(infrastructure))
+    server.put(run, Cancelling())
+    server.wait_state(run, StateType.CANCELLED)
+    assert seen == [StateType.CANCELLING]
+
+
+def test_w18_stopping_ends_every_run_and_reports_it(work, server, infrastructure):
+    runs = [server.add("sleep") for _ in range(3)]
+    worker = work()
+    server.wait(is_started(infrastructure, 3))
+    worker.stop()
+    worker.join()
+    assert worker.codes == [0]
+    assert len(infrastructure.stopped) == 3
+    for run in runs:
+        assert server.state(run).is_crashed()
+        assert "The worker 'w' stopped" in server.state(run).message
+
+
+def test_a_claim_that_comes_while_the_worker_stops_is_handed_back(work, server, infrastructure):
+    run = server.add("sleep")
+    scheduled = server.state(run).state_details.scheduled_time
+    workers = []
+    server.fault_after = lambda call: workers[0].stop() if call.body.limit else None
+    with server.changed:
+        workers.append(work(limit=1))
+    server.wait(lambda: server.count(calls.set_flow_run_state) > 0)
+    assert server.wait_state(run, StateType.SCHEDULED).state_details.scheduled_time == scheduled
+    assert infrastructure.started == []
+
+
+def test_w19_outages_are_survived_at_the_start_and_later(work, server, infrastructure, caplog):
+    caplog.set_level(logging.WARNING, "eparch.worker")
+    server.fault = lambda call: (_ for _ in ()).throw(Unreachable("Cannot reach the server: refused."))
+    work()
+    server.wait(lambda: len(server.seen) > 3)
+    server.fault = lambda call: None
+    run = server.add("sleep")
+    server.wait(is_started(infrastructure))
+    assert "Cannot reach the server: refused." in caplog.text
+    server.fault = lambda call: (_ for _ in ()).throw(Unreachable("Cannot reach the server: refused."))
+    server.put(run, Running())
+    infrastructure.end("fake:1", 1)
+    seen = len(server.seen)
+    server.wait(lambda: len(server.seen) > seen + 3)
+    server.fault = lambda call: None
+    server.wait_state(run, StateType.CRASHED)
+    assert infrastructure.stopped == []
+
+
+def test_w8_once_takes_what_is_due_waits_and_ends(work, server, infrastructure):
+    runs = [server.add("exit 0") for _ in range(3)]
+    worker = work(run_once=True)
+    worker.join()
+    assert worker.codes == [0]
+    assert len(infrastructure.started) == 3
+    assert server.count(calls.claim_runs) == 1
+    assert all(server.state(run).is_final() for run in runs)
+
+
+def test_w8_once_fails_when_a_run_could_not_be_submitted(work, server, infrastructure):
+    infrastructure.fail = InfrastructureError("no")
+    server.add()
+    worker = work(run_once=True)
+    worker.join()
+    assert worker.codes == [1]
+
+
+def test_w2_the_type_is_the_pools_and_another_is_refused(work):
+    worker = work(type="process")
+    worker.join()
+    (error,) = worker.codes
+    assert isinstance(error, Usage)
+    assert "'fake'" in error.message
+    assert "'process'" in error.message
+
+
+def test_w3_a_pool_is_created_with_its_template_once(work, server, settings):
+    server = Scripted(pool=None)
+    worker = work(server=server, pool="new", type="process", infrastructure=None)
+    server.wait(lambda: server.count(calls.claim_runs) > 0)
+    assert server.pools["new"].type == "process"
+    assert "command" in server.pools["new"].base_job_template["variables"]["properties"]
+    server.fault = once(calls.read_work_pool, NotFound("not yet"))
+    second = work(server=server, pool="new", type="process", infrastructure=None)
+    server.wait(lambda: server.count(calls.create_work_pool) == 2)
+    claims = server.count(calls.claim_runs)
+    server.wait(lambda: server.count(calls.claim_runs) > claims)
+    assert worker.codes == second.codes == []
+
+
+def test_w3_a_pool_begins_with_the_given_template(work, tmp_path):
+    server = Scripted(pool=None)
+    path = tmp_path / "template.json"
+    path.write_text(
+        json.dumps({"job_configuration": {"command": "{{ own }}"}, "variables": {"properties": {"own": {}}}})
+    )
+    work(server=server, pool="new", type="process", infrastructure=None, base_job_template=path)
+    server.wait(lambda: "new" in server.pools)
+    assert "own" in server.pools["new"].base_job_template["variables"]["properties"]
+    path.write_text(json.dumps({"job_configuration": {"command": "{{ unknown }}"}, "variables": {}}))
+    worker = work(server=server, pool="other", type="process", infrastructure=None, base_job_template=path)
+    worker.join()
+    assert "unknown" in worker.codes[0].message
+    path.write_text("[1")
+    worker = work(server=server, pool="other", type="process", infrastructure=None, base_job_template=path)
+    worker.join()
+    assert "not a JSON object" in worker.codes[0].message
+
+
+def test_w3_without_a_type_a_missing_pool_is_refused_with_the_nearest(work, server):
+    worker = work(pool="locl")
+    worker.join()
+    assert worker.codes[0].fix == "Did you mean 'local'?"
+    worker = work(pool="other", type="process", create_pool_if_not_found=False)
+    worker.join()
+    assert isinstance(worker.codes[0], NotFound)
+    assert set(server.pools) == {"local"}
+
+
+def test_w4_a_pool_of_agents_is_refused_with_the_command(work):
+    worker = work(server=Scripted(type_="prefect-agent"), infrastructure=None)
+    worker.join()
+    assert "eparch agent start --pool 'local'" in worker.codes[0].fix
+
+
+def test_a_type_that_is_not_installed_is_refused_with_the_nearest(work):
+    worker = work(server=Scripted(type_="proces"), infrastructure=None)
+    worker.join()
+    assert worker.codes[0].fix == "Did you mean 'process'?"
+
+
+def test_a_pool_without_a_template_gets_the_default_one(work):
+    server = Scripted(type_="process")
+    server.pools["local"] = type(server.pools["local"])(
+        id=server.pools["local"].id, name="local", type="process"
+    )
+    work(server=server, infrastructure=None)
+    server.wait(lambda: bool(server.pools["local"].base_job_template))
+
+
+def test_w5_unknown_queues_are_created_and_asked_for(work, server):
+    work(queues=("default", "urgent"))
+    server.wait(lambda: server.count(calls.claim_runs) > 0)
+    assert server.queues == {"default", "urgent"}
+    claim = next(call for call in server.seen if call.endpoint is calls.claim_runs)
+    assert claim.body.work_queue_names == ["default", "urgent"]
+
+
+def test_w7_runs_are_taken_before_their_time(work, server, settings):
+    work(prefetch_seconds=3.0)
+    server.wait(lambda: server.count(calls.claim_runs) > 0)
+    claim = next(call for call in server.seen if call.endpoint is calls.claim_runs)
+    assert claim.body.prefetch_seconds == 3.0
+    assert claim.body.lease_seconds == settings.lease_seconds
+
+
+def test_w9_health_goes_red_when_the_loop_is_dead(work, server):
+    worker = work()
+    server.wait(lambda: server.count(calls.claim_runs) > 0)
+    assert worker.find_fault() == ""
+
+    worker.stop()
+    worker.join()
+    worker._polled -= 1000
+    assert "has not asked for runs" in worker.find_fault()
+
+
+def test_the_worker_tells_the_runs_log(work, server, infrastructure):
+    server.add("exit 3")
+    worker = work()
+    server.wait(lambda: any("is over: exit code 3" in line for line in server.logs))
+    assert any("Worker 'w' is submitting" in line for line in server.logs)
+    assert any("was started as fake:1" in line for line in server.logs)
+    assert worker.supervisor.wait_idle(30)
+
+
+@pytest.fixture
+def stock():
+    return Scripted(ours=False)
+
+
+def test_stock_a_due_run_is_moved_to_pending_and_started(work, stock, infrastructure):
+    run = stock.add("sleep")
+    work(server=stock)
+    stock.wait(is_started(infrastructure))
+    assert stock.state(run).is_pending()
+    assert "EPARCH_CLAIM_TOKEN" not in infrastructure.started[0].env
+    assert stock.count(calls.claim_runs) == stock.count(calls.renew_claims) == 0
+
+
+def test_stock_two_workers_start_a_run_once(work, stock):
+    one, two = FakeInfrastructure(), FakeInfrastructure()
+    runs = [stock.add("sleep") for _ in range(20)]
+    work(server=stock, infrastructure=one, name="one")
+    work(server=stock, infrastructure=two, name="two")
+    stock.wait(lambda: len(one.started) + len(two.started) >= 20)
+    started = [job.env["EPARCH_FLOW_RUN_ID"] for job in [*one.started, *two.started]]
+    assert sorted(started) == sorted(str(run.id) for run in runs)
+
+
+def test_stock_a_lost_answer_to_the_claim_loses_no_run(work, stock, infrastructure):
+    lost: list[bool] = []
+    original = stock._set_flow_run_state
+
+    def answer(call, path):
+        result = original(call, path)
+        if not lost:
+            lost.append(True)
+            raise Unreachable("the answer was lost")
+        return result
+
+    stock._set_flow_run_state = answer
+    stock.add("sleep")
+    work(server=stock)
+    stock.wait(is_started(infrastructure))
+    assert lost
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_stock_cancelling_is_seen_by_polling(work, stock, infrastructure, limit):
+    run = stock.add("sleep")
+    work(server=stock, limit=limit)
+    stock.wait(is_started(infrastructure))
+    stock.put(run, Cancelling())
+    stock.wait_state(run, StateType.CANCELLED)
+
+
+def test_health_answers_over_http():
+    from eparch.workers.health import Health
+
+    wrong = [""]
+    health = Health(0, lambda: wrong[0], host="127.0.0.1")
+    try:
+        url = f"http://127.0.0.1:{health.port}/health"
+        with urllib.request.urlopen(url) as answer:
+            assert (answer.status, json.load(answer)) == (200, {"message": "OK"})
+        wrong[0] = "dead"
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(url)
+        assert (caught.value.code, json.load(caught.value)) == (503, {"message": "dead"})
+        with pytest.raises(Usage, match=str(health.port)):
+            Health(health.port, lambda: "", host="127.0.0.1")
+    finally:
+        health.close()
