@@ -47,6 +47,11 @@ class Shape:
             return (), parameters
         return call_arguments(self._fn, dict(parameters))
 
+    def defaults(self) -> dict[str, Any]:
+        """The parameters that need not be given."""
+        parameters = self._signature.parameters.values()
+        return {one.name: one.default for one in parameters if one.default is not one.empty}
+
     def given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Parameters by name without defaults; those of ``**kwargs`` stand beside the others.
 

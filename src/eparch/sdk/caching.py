@@ -19,7 +19,6 @@ from uuid import uuid4
 
 import msgspec
 
-from eparch.core.errors import MissingResult
 from eparch.core.states import StateCreate, StateType
 
 if TYPE_CHECKING:
@@ -200,13 +199,9 @@ def read(path: Path) -> Kept | None:
     return Kept(path, value, expires)
 
 
-def read_result(metadata: Mapping[str, Any]) -> Any:
-    """The value that ``metadata`` of a state says where to find.
-
-    Raises:
-        MissingResult: it is not on this machine.
-    """
-    kept = read(Path(str(metadata.get("storage_key", ""))))
-    if kept is None:
-        raise MissingResult(f"There is no result at {metadata.get('storage_key')!r} on this machine.")
-    return kept.get()
+def task_input_hash(run: TaskRunContext, parameters: Mapping[str, Any]) -> str | None:
+    """A cache key of the task and its inputs, for ``cache_key_fn``; None when none can be made."""
+    try:
+        return digest([run.task.task_key, source_of(run.task.fn), dict(parameters)])
+    except ValueError:
+        return None

@@ -158,7 +158,6 @@ def _begin(run: Run, authority: Authority) -> Engine:
         return (yield from authority.propose(refused))
     except Exception as error:
         message = f"Validation of {run.noun.split()[0].lower()} parameters failed with error:"
-        yield Log(logging.ERROR, f"{message} {error}")
         return (yield from authority.propose(failed(error, message)))
     if name is not None:
         yield Rename(name)
@@ -171,9 +170,9 @@ def _begin(run: Run, authority: Authority) -> Engine:
 
 def _attempt(run: Run) -> Generator[Effect, Any, StateCreate]:
     """Call the function once; ends in the state to propose."""
-    args, kwargs = run.arguments()
-    call = Call(run.fn, args, kwargs, run.timeout)
+    call = Call(run.fn, timeout=run.timeout)
     try:
+        call.args, call.kwargs = run.arguments()
         value = yield call
         waiting = run.pending(value)
         if waiting:
@@ -242,6 +241,9 @@ class ServerAuthority:
 
     def propose(self, proposed: StateCreate) -> Engine:
         """Ask until there is an answer other than WAIT."""
+        error = _error_in(proposed) if proposed.type is StateType.FAILED else None
+        if error is not None:
+            yield Log(logging.ERROR, "Encountered an exception during execution:", error)
         while True:
             answer: StateAnswer = yield Propose(proposed)
             if answer.status is not SetStateStatus.WAIT:

@@ -73,7 +73,7 @@ class FlowRunContext:
         self.subflows: dict[str, int] = {}
         """How many subflow runs were made, by task key: their dynamic keys are numbers."""
         self._marked = found.marked if found is not None else False
-        self._parent = context.flow_run.get()
+        self.parent = context.flow_run.get()
         self._pool: Pool | None = None
         self._pool_lock = threading.Lock()
         self._related: dict[frozenset[str], msgspec.Raw] = {}
@@ -149,7 +149,7 @@ class FlowRunContext:
     def entered(self) -> Iterator[None]:
         """Code in the block belongs to this run; the outermost one of a process minds SIGTERM."""
         tokens = context.flow_run.set(self), context.task_run.set(None)
-        outer = self._parent is None and threading.current_thread() is threading.main_thread()
+        outer = self.parent is None and threading.current_thread() is threading.main_thread()
         before = signal.signal(signal.SIGTERM, _terminate) if outer else None
         try:
             yield

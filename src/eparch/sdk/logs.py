@@ -6,15 +6,17 @@ Owns what a line says and whose it is. Shipping is in ``reporter``; an upload th
 from __future__ import annotations
 
 import builtins
+import importlib
 import logging
 import sys
 import traceback
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from eparch.core.errors import Usage
+from eparch.core.errors import EparchError, Usage
 from eparch.core.records import MAX_MESSAGE, LogCreate
 from eparch.sdk import context
 from eparch.sdk.text import printable
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 ROOT = "eparch"
 FLOW_RUNS = "eparch.flow_runs"
 TASK_RUNS = "eparch.task_runs"
-OWN_FILES = (__file__.rpartition("logs.py")[0],)
+OWN_FILES = (__file__.removesuffix("sdk/logs.py"), "<frozen importlib", importlib.__file__)
 
 _print = builtins.print
 
@@ -136,16 +138,28 @@ def _message_of(record: logging.LogRecord) -> str:
     error = record.exc_info[1] if record.exc_info else None
     if error is None:
         return message
-    return f"{message}\n{trimmed_traceback(error)}".rstrip()
+    return f"{message}\n{told(error)}".rstrip()
+
+
+def told(error: BaseException) -> str:
+    """What a person reads of ``error``: its traceback, or only what it says when no line of theirs is in it."""
+    if isinstance(error, EparchError) and _first_foreign(error) is None:
+        return "\n".join(part for part in (str(error), error.why, error.fix) if part)
+    return trimmed_traceback(error)
+
+
+def _first_foreign(error: BaseException) -> TracebackType | None:
+    """The first frame that is not ours, nor the import machinery that we called."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(OWN_FILES):
+        frame = frame.tb_next
+    return frame
 
 
 def trimmed_traceback(error: BaseException) -> str:
     """The traceback of ``error`` from the user's first line on: the frames that called it are ours."""
-    frames = error.__traceback__
-    first = frames
-    while first is not None and first.tb_frame.f_code.co_filename.startswith(OWN_FILES):
-        first = first.tb_next
-    return "".join(traceback.format_exception(type(error), error, first or frames))
+    first = _first_foreign(error) or error.__traceback__
+    return "".join(traceback.format_exception(type(error), error, first))
 
 
 def configure(session: Session) -> None:
