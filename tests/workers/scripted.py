@@ -202,7 +202,8 @@ class Scripted:
             self.claimed[body.claim_id] = [run.id for run in taken]
             for run in taken:
                 self.tokens[run.id] = self.tokens.get(run.id, 0) + 1
-                state = State(type=StateType.PENDING, name="Pending")
+                assert run.state is not None
+                state = State(type=StateType.PENDING, name="Pending", state_details=run.state.state_details)
                 self.runs[run.id] = replace(run, state=state)
         now = datetime.now(UTC)
         runs = [

@@ -283,7 +283,10 @@ class Worker:
         return self._pool
 
     def _holding(self) -> list[Any]:
-        return [held.run.id for held in self.supervisor.holding()]
+        """Runs of which the worker does not know yet that they are to be stopped; of others it is not told
+        again.
+        """
+        return [held.run.id for held in self.supervisor.holding() if held.reason is None]
 
     # Faults
 
