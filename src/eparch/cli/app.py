@@ -57,9 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(given: list[str]) -> int:
     """The exit code of one command; errors are told on stderr."""
     try:
-        code = cli.main(given, prog_name="eparch", standalone_mode=False)
+        if "_EPARCH_COMPLETE" in os.environ:
+            cli.main(given, prog_name="eparch")
+        with cli.make_context("eparch", list(given)) as context:
+            cli.invoke(context)
         sys.stdout.flush()
-        return code if isinstance(code, int) else 0
+        return 0
     except BrokenPipeError:
         _silence()
         return 141

@@ -18,7 +18,7 @@ CHANGES = 2
 def _flags(command: Any) -> Any:
     """The options that describe a deployment, as Prefect's command has them (features 1.6)."""
     options = [
-        click.option("-n", "--name", "names", metavar="NAME", multiple=True, help="This one; repeats; a glob."),
+        click.option("-n", "--name", "names", metavar="NAME", multiple=True, help="This one, or a glob."),
         click.option("--all", "everything", is_flag=True, help="Every deployment of the file."),
         click.option("--prefect-file", "--file", "file", type=click.Path(path_type=Path), help="The file."),
         click.option("-d", "--description", help="What it is for."),

@@ -56,7 +56,10 @@ def doctor(context: click.Context) -> None:
 def examine(session: Session) -> Iterator[Finding]:
     """Every check in order; those of the server only when there is one."""
     yield Finding(name="client", detail=f"eparch {__version__}, Python {platform.python_version()}")
-    yield _settings(session)
+    settings = _settings(session)
+    yield settings
+    if settings.status == "failed":
+        return
     yield _home(session)
     server = _server(session)
     yield server
@@ -86,7 +89,7 @@ def _settings(session: Session) -> Finding:
 def _home(session: Session) -> Finding:
     home = session.settings.home
     place = next(path for path in (home, *home.parents) if path.exists())
-    if not os.access(place, os.W_OK | os.X_OK):
+    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
         return Finding(
             name="home", status="failed", detail=f"{place} cannot be written", fix="Set EPARCH_HOME."
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from eparch.cli.commands import GIVEN
 from eparch.cli.output import Output
-from eparch.core.errors import Usage
+from eparch.core.errors import EparchError, Usage
 
 if TYPE_CHECKING:
     from eparch.client.http import Client
@@ -60,7 +60,10 @@ class Session:
 
     def _colored(self) -> bool:
         """NO_COLOR and FORCE_COLOR (no-color.org, force-color.org) lose to ``--color`` and the setting."""
-        wanted = self.settings.color
+        try:
+            wanted = self.settings.color
+        except EparchError:  # what to say about the settings can be printed without them
+            wanted = self.given.get("color") or "auto"
         if wanted != "auto":
             return wanted == "always"
         if os.environ.get("NO_COLOR"):

@@ -54,7 +54,7 @@ def read(path: Path) -> Profiles:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Profiles()
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError("The profile file cannot be read.", file=str(path), why=str(error)) from error
