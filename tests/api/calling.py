@@ -23,7 +23,6 @@ from eparch.api.router import HANDLERS, Route
 
 ROOT_PATHS = (
     "/health",
-    "/ready",
     "/hello",
     "/version",
     "/eparch",

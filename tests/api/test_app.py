@@ -12,13 +12,16 @@ from typing import Any
 
 import pytest
 
-from eparch.api.app import App
+from eparch.api.app import App, create_app
 from eparch.api.listening import listen, run, url_of
 from eparch.api.policy import Policy
 from eparch.api.request import Services
 from eparch.core.errors import DatabaseUnusable, Usage
+from eparch.settings import load
 
 from .calling import call, make_app, root_routes, served
+from .test_router import ROUTES
+from .test_sockets import hear, make, opened, say
 
 SERVE = """
 import sys
@@ -68,10 +71,30 @@ def test_process_stops_when_idle(tmp_path: Path) -> None:
 
 
 def test_too_large_a_body_is_told_although_it_is_not_read() -> None:
-    with served(make_app(max_body_bytes=1000)) as place:
+    with served(make_app(*ROUTES, max_body_bytes=1000)) as place:
         connection = http.client.HTTPConnection(place.partition("/")[0], timeout=20)
-        connection.request("POST", "/api/csrf-token", b"x" * 3_000_000)
-        assert connection.getresponse().status == 405
+        for _ in range(2):
+            connection.request("POST", "/api/flows/", b"x" * 3_000_000)
+            answer = connection.getresponse()
+            assert (answer.status, b"1000 bytes" in answer.read()) == (413, True)
+        connection.close()
+
+
+def test_sockets_and_http_over_one_store(tmp_path: Path) -> None:
+    loaded = load({}, tmp_path, overrides={"home": tmp_path, "database_url": "sqlite://"})
+    with served(create_app(loaded)) as place, opened(place, "events/out") as listener:
+        say(listener, {"type": "filter", "filter": {"event": {"prefix": ["mine."]}}})
+        with opened(place, "events/in") as sender:
+            for n in range(300):
+                say(sender, make(f"mine.{n}"))
+        assert [hear(listener)["event"]["event"] for _ in range(300)] == [f"mine.{n}" for n in range(300)]
+        with opened(place, "events/out") as late:
+            say(late, {"type": "filter", "filter": {"event": {"name": ["mine.7", "mine.299"]}}})
+            seen = [hear(late)["event"] for _ in range(2)]
+            assert [event["event"] for event in seen] == ["mine.7", "mine.299"]
+            assert seen[0]["received"]
+        connection = http.client.HTTPConnection(place.partition("/")[0], timeout=20)
+        assert get(connection, "/api/ready") == (200, b'{"message":"OK"}')
         connection.close()
 
 

@@ -13,6 +13,7 @@ from eparch import settings
 from eparch.api.app import App, create_app
 from eparch.api.router import HANDLERS
 from eparch.core import calls
+from eparch.core.errors import DatabaseUnusable
 from eparch.core.model import encode
 
 from .calling import Response, call_in_loop
@@ -368,8 +369,16 @@ def test_lease_that_nobody_holds(ask: Client) -> None:
     ask(calls.renew_concurrency_lease(lease_id="x", body={}), 422)
 
 
+async def _refuse(*_: Any) -> None:
+    raise DatabaseUnusable("It is gone.")
+
+
 def test_server_is_ready(ask: Client) -> None:
     assert ask(calls.read_ready()) == {"message": "OK"}
+    database = ask.app.services.database  # type: ignore[union-attr]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "read", _refuse)
+        assert ask(calls.read_ready(), 503)["why"] == "It is gone."
     assert ask(calls.read_server())["database"] == "sqlite"
 
 

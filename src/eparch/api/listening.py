@@ -85,6 +85,7 @@ def run(
         ws_max_size=app.policy.max_event_bytes,
         lifespan="on",
         log_config=None,
+        log_level="warning",
         access_log=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,

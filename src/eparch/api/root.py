@@ -7,7 +7,8 @@ from eparch.api.request import Request
 from eparch.api.router import handles
 from eparch.core import calls
 from eparch.core.calls import CsrfToken, ResultStorage, ServerFacts
-from eparch.core.errors import Invalid
+from eparch.core.errors import EparchError, Invalid, Unavailable
+from eparch.store import claims
 from eparch.version import __version__
 
 
@@ -19,7 +20,11 @@ async def read_health(request: Request) -> bool:
 
 @handles(calls.read_ready)
 async def read_ready(request: Request) -> dict[str, str]:
-    """The server can do its work: it has started, so its database is open."""
+    """The server can do its work, because its database answers; 503 when it does not."""
+    try:
+        await request.read(claims.read_pool, "")
+    except EparchError as error:
+        raise Unavailable("The database is not available.", why=error.message) from error
     return {"message": "OK"}
 
 
