@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from eparch.api.request import Answer, Request
@@ -205,6 +206,7 @@ def test_filter_body() -> None:
         422,
         "Invalid limit: must be less than or equal to 200.",
     )
+    assert call(APP, "POST", "/api/flows/filter", b'{"work_queues":null}').status == 200
     assert "Did you mean 'flows'?" in call(APP, "POST", "/api/flows/filter", b'{"flws":{}}').json()["detail"]
 
 
@@ -304,6 +306,13 @@ def test_failure_is_logged_with_the_id_that_the_client_sees(caplog: pytest.LogCa
     assert answer.json()["exception_message"] == "Internal Server Error"
     assert b"secret" not in answer.body
     assert answer.json()["error_id"] in caplog.text
+
+
+def test_stored_value_that_cannot_be_decoded_is_not_the_mistake_of_the_client() -> None:
+    async def read(request: Request) -> Any:
+        return msgspec.convert("x", int)
+
+    assert call(make_app(Route(Endpoint("GET", "/v", Any), read)), "GET", "/api/v").status == 500
 
 
 def test_answer_that_cannot_be_encoded_is_a_failure() -> None:

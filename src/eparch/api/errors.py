@@ -62,9 +62,7 @@ def answer_to(error: Exception) -> Answer:
 
     What nobody foresaw is logged with an id that the answer carries.
     """
-    if isinstance(error, msgspec.ValidationError):
-        error = refusal(error, None)
-    elif isinstance(error, OverflowError):
+    if isinstance(error, OverflowError):
         error = Invalid("A number or a date of the request is out of range.")
     if not isinstance(error, EparchError):
         return _fault(error)

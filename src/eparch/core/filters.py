@@ -256,8 +256,9 @@ class FilterBody:
         body = {} if body is None else body
         if not isinstance(body, dict):
             raise Invalid("Invalid body: expected an object.")
-        for key in body:
-            if key not in self.keys():
+        for key, value in body.items():
+            # Null is "not given", so it does no harm: Prefect's client sends `work_queues` to /flows/filter.
+            if key not in self.keys() and value is not None:
                 raise _unknown(key, self.keys(), "body")
         groups = {
             _ALIASES.get(key, key): _parse_group(_ALIASES.get(key, key), value, f"body.{key}")
