@@ -79,6 +79,6 @@ def client(server, environ):
     """The environment points at the server, and a client of it."""
     from eparch.client.http import Client
 
-    environ.setenv("EPARCH_API_URL", server)
-    with Client(server) as found:
+    environ.setenv("EPARCH_API_URL", server.api_url)
+    with Client(server.api_url) as found:
         yield found

@@ -115,7 +115,7 @@ def test_server_that_does_not_start_says_why(here):
     (here.home / "broken").touch()
     with pytest.raises(Unreachable) as caught:
         local.find_or_start(here, command=TINY)
-    assert caught.value.why == "the database is of a newer version"
+    assert caught.value.why == "The database cannot be used. It is of a newer version."
     assert str(here.home / "server.log") in caught.value.fix
 
 

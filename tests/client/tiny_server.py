@@ -19,7 +19,7 @@ home = Path(os.environ["EPARCH_HOME"])
 with (home / "starts").open("a") as file:
     file.write(f"{os.getpid()} {given.idle_seconds}\n")
 if (home / "broken").exists():
-    sys.exit("the database is of a newer version")
+    sys.exit("error: The database cannot be used.\n  why: It is of a newer version.\n  do: Upgrade.")
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -217,7 +217,7 @@ def _start(settings: Settings, options: Sequence[str], command: Sequence[str]) -
             process.terminate()
         raise Unreachable(
             "The local server did not start.",
-            why=_last_line(log, begin),
+            why=_last_words(log, begin),
             fix=f"See {log}, or start it by hand: eparch server start",
         ) from None
 
@@ -247,12 +247,17 @@ def _read_line(reader: int, deadline: float) -> bytes:
     return said
 
 
-def _last_line(log: Path, begin: int) -> str:
+def _last_words(log: Path, begin: int) -> str:
+    """What a server that ended said last: its error with the reason, else its last line."""
+    lines: list[str] = []
     with contextlib.suppress(OSError), log.open("rb") as file:
         file.seek(max(begin, file.seek(0, os.SEEK_END) - 4096))
-        lines = file.read().decode(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "It said nothing.")
-    return "It said nothing."
+        lines = [line.strip() for line in file.read().decode(errors="replace").split("\n") if line.strip()]
+    told = [n for n, line in enumerate(lines) if line.startswith("error: ")]
+    if told:
+        parts = lines[told[-1] : told[-1] + 2]
+        return " ".join(part.partition(": ")[2] for part in parts if part.startswith(("error: ", "why: ")))
+    return lines[-1] if lines else "It said nothing."
 
 
 def _signal(pid: int, number: int) -> None:
