@@ -26,6 +26,9 @@ class Deadline:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.expired = False
+        self.running = False
+        self._kind = type("TimedOut", (TimedOut,), {"scope": self, "__module__": TimedOut.__module__})
+        """Its own kind of error, from which one can tell whose it is."""
         self._thread = threading.get_ident()
         self._lock = threading.Lock()
         self._over = False
@@ -37,6 +40,7 @@ class Deadline:
         )
 
     def __enter__(self) -> Deadline:
+        self.running = True
         if self._alarm:
             self._handler = signal.signal(signal.SIGALRM, self._ring)
             signal.setitimer(signal.ITIMER_REAL, max(self.seconds, 1e-6))
@@ -47,6 +51,7 @@ class Deadline:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.running = False
         if self._alarm:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, self._handler)
@@ -55,18 +60,18 @@ class Deadline:
             self._over = True
         if self.expired and kind is None:  # it was over in the moment in which it was too late
             _raise_in(self._thread, None)
-            raise TimedOut
+            raise self._kind
 
     def _ring(self, *_: object) -> None:
         self.expired = True
-        raise TimedOut
+        raise self._kind
 
     def fire(self) -> None:
         """Raise ``TimedOut`` in the block's thread unless the block is over; for the watcher."""
         with self._lock:
             if not self._over:
                 self.expired = True
-                _raise_in(self._thread, TimedOut)
+                _raise_in(self._thread, self._kind)
 
 
 def _raise_in(thread: int, kind: type[BaseException] | None) -> None:

@@ -129,7 +129,7 @@ def live(run: Run, authority: Authority) -> Engine:
                 yield Settle(drop=proposed.type is not StateType.COMPLETED)
                 yield Flush()
             state = yield from authority.propose(proposed)
-            while state.type is StateType.SCHEDULED:
+            while state.type is StateType.SCHEDULED and proposed.type is not StateType.SCHEDULED:
                 state = yield from _try_again(run, authority, proposed, state)
         yield from _end(run, authority, state)
     except Aborted as error:
@@ -158,6 +158,9 @@ def _begin(run: Run, authority: Authority) -> Engine:
         return (yield from authority.propose(refused))
     except Exception as error:
         message = f"Validation of {run.noun.split()[0].lower()} parameters failed with error:"
+        if run.settles:
+            yield Log(logging.ERROR, message, error)
+            yield Flush()
         return (yield from authority.propose(failed(error, message)))
     if name is not None:
         yield Rename(name)
@@ -182,9 +185,13 @@ def _attempt(run: Run) -> Generator[Effect, Any, StateCreate]:
         if call.expired:
             message = f"{run.noun} exceeded timeout of {run.timeout} second(s)"
         else:
-            message = f"{run.noun} failed due to timeout: {error!r}"
+            message = printable(f"{run.noun} failed due to timeout: {error!r}")
+        if run.settles:
+            yield Log(logging.ERROR, message)
         return StateCreate(type=StateType.FAILED, name="TimedOut", message=message, data=Raised(error))
     except Exception as error:
+        if run.settles:
+            yield Log(logging.ERROR, "Encountered an exception during execution:", error)
         return failed(error, run.opening)
     return concluded
 
@@ -241,9 +248,6 @@ class ServerAuthority:
 
     def propose(self, proposed: StateCreate) -> Engine:
         """Ask until there is an answer other than WAIT."""
-        error = _error_in(proposed) if proposed.type is StateType.FAILED else None
-        if error is not None:
-            yield Log(logging.ERROR, "Encountered an exception during execution:", error)
         while True:
             answer: StateAnswer = yield Propose(proposed)
             if answer.status is not SetStateStatus.WAIT:
@@ -269,7 +273,8 @@ class LocalAuthority:
         if proposed.type is not StateType.FAILED:
             return (yield from _record(proposed))
         cause = _cause(proposed)
-        if self.attempt >= self.retries or not (yield from self._wanted(proposed)):
+        over = self.attempt >= self.retries or _is_passing(proposed)
+        if over or not (yield from self._wanted(proposed)):
             exhausted = " - Retries are exhausted" if 0 < self.retries <= self.attempt else ""
             yield Log(logging.ERROR, f"Task run failed with {cause}{exhausted}", _error_in(proposed))
             return (yield from _record(proposed))
@@ -363,6 +368,12 @@ def _error_in(proposed: StateCreate) -> BaseException | None:
     if isinstance(data, Raised) and not isinstance(data.error, TimedOut):
         return data.error
     return None
+
+
+def _is_passing(proposed: StateCreate) -> bool:
+    """Whether the timeout of a run around it ended the attempt, which a retry must not catch."""
+    error = proposed.data.error if isinstance(proposed.data, Raised) else None
+    return bool(getattr(getattr(error, "scope", None), "running", False))
 
 
 def _cause(proposed: StateCreate) -> str:

@@ -46,7 +46,7 @@ def main() -> int:
     """Run the flow run that the environment names; the exit code."""
     compat.install()
     try:
-        state = execute(_run_id(), current())
+        execute(_run_id(), current())
     except (Aborted, PausedRun) as error:
         print(f"eparch: {error.message}", file=sys.stderr)  # noqa: T201 - what a worker keeps of the job
         return 0
@@ -59,7 +59,7 @@ def main() -> int:
         return 130
     finally:
         leave()
-    return 0 if state.is_final() else 1
+    return 0
 
 
 def execute(run_id: UUID, session: Session) -> State:
@@ -81,7 +81,7 @@ def execute(run_id: UUID, session: Session) -> State:
     except Unreachable:
         raise
     except (Exception, SystemExit) as error:
-        return _fail(record, session, error)
+        return _fail(record, session, lines, error)
     record = _follow_policy(flow, record, session)
     parameters = {**flow.shape.defaults(), **record.parameters}
     run = FlowRunContext(flow, record, parameters, session)
@@ -149,8 +149,9 @@ def _follow_policy(flow: Flow[..., Any], record: FlowRun, session: Session) -> F
     return msgspec.structs.replace(record, empirical_policy=policy)
 
 
-def _fail(record: FlowRun, session: Session, error: BaseException) -> State:
+def _fail(record: FlowRun, session: Session, lines: RunLogger, error: BaseException) -> State:
     """The flow cannot be loaded: the run has failed, and its log says why."""
+    lines.error(UNLOADABLE, exc_info=(type(error), error, error.__traceback__))
     state = failed(error, UNLOADABLE)
     context = FlowRunContext(Flow(_nothing, name="unknown"), record, {}, session)
     session.reporter.flush()

@@ -142,7 +142,7 @@ def _message_of(record: logging.LogRecord) -> str:
 
 
 def told(error: BaseException) -> str:
-    """What a person reads of ``error``: its traceback, or only what it says when no line of theirs is in it."""
+    """What a person reads of ``error``: its traceback, or what it says when no line of theirs is in it."""
     if isinstance(error, EparchError) and _first_foreign(error) is None:
         return "\n".join(part for part in (str(error), error.why, error.fix) if part)
     return trimmed_traceback(error)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import GeneratorType
 from typing import Any
 
-from eparch.core.errors import RunError
+from eparch.core.errors import RunError, Usage
 from eparch.core.states import Outcome, State, StateCreate, StateType, error_of, worst
 from eparch.sdk.text import printable
 
@@ -102,8 +102,14 @@ def states_in(value: Any) -> list[State] | None:
 
 
 def concluded(value: Any) -> StateCreate:
-    """The state that ``value`` means when a run returns it; futures in it were replaced by states."""
+    """The state that ``value`` means when a run returns it; futures in it were replaced by states.
+
+    Raises:
+        Usage: it is a state that no run can end in.
+    """
     if isinstance(value, State) and is_made_by_hand(value):
+        if value.type in (StateType.RUNNING, StateType.PENDING):
+            raise Usage(f"A run cannot return the state {value.name!r}.", fix="Return one that ends it.")
         return StateCreate(
             type=value.type,
             name=value.name,
