@@ -207,21 +207,26 @@ def test_events_out_gives_what_the_filter_admits(server: tuple[str, Memory], mem
 def test_events_out_without_looking_back(server: tuple[str, Memory], memory: Memory) -> None:
     memory.kept.append(received(make("past")))
     with opened(server[0], "events/out") as socket, opened(server[0], "events/in") as sender:
+        until_nobody_listens(sender, memory)
         say(socket, {"type": "filter", "filter": {}, "backfill": False})
         while not len(memory.events):
-            socket.ping().wait(WAIT)
+            assert socket.ping().wait(WAIT)
         say(sender, make("live"))
         assert hear(socket)["event"]["event"] == "live"
 
 
 def test_listener_that_leaves_is_forgotten(server: tuple[str, Memory], memory: Memory) -> None:
-    before = len(memory.events)
-    with opened(server[0], "events/out") as socket:
-        listen(socket, memory)
-        assert len(memory.events) == before + 1
     with opened(server[0], "events/in") as other:
-        while len(memory.events) > before:
-            other.ping().wait(WAIT)
+        until_nobody_listens(other, memory)
+        with opened(server[0], "events/out") as socket:
+            listen(socket, memory)
+            assert len(memory.events) == 1
+        until_nobody_listens(other, memory)
+
+
+def until_nobody_listens(socket: ClientConnection, memory: Memory) -> None:
+    while len(memory.events):
+        assert socket.ping().wait(WAIT)
 
 
 def test_listener_that_falls_behind_is_told(server: tuple[str, Memory], memory: Memory) -> None:
