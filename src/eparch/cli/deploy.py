@@ -23,7 +23,7 @@ def _flags(command: Any) -> Any:
         click.option("--prefect-file", "--file", "file", type=click.Path(path_type=Path), help="The file."),
         click.option("-d", "--description", help="What it is for."),
         click.option("--version", metavar="TEXT", help="Version of the deployment."),
-        click.option("--version-type", metavar="TYPE", help="Where the version comes from, such as git."),
+        click.option("--version-type", metavar="TYPE", help="Not applied by this version."),
         click.option("-t", "--tag", "tags", metavar="TAG", multiple=True, help="A tag; repeatable."),
         click.option("-p", "--pool", metavar="NAME", help="Work pool."),
         click.option("-q", "--work-queue", "queue", metavar="NAME", help="Queue of the work pool."),
@@ -42,7 +42,8 @@ def _flags(command: Any) -> Any:
         click.option("--anchor-date", metavar="MOMENT", help="Where the intervals begin."),
         click.option("--rrule", metavar="TEXT", help="An RFC 5545 schedule."),
         click.option("--timezone", metavar="ZONE", help="Time zone of the schedule."),
-        click.option("--trigger", "triggers", metavar="JSON|FILE", multiple=True, help="A trigger; repeats."),
+        click.option("--trigger", "triggers", metavar="JSON|FILE", multiple=True, help="Not applied yet."),
+        click.option("--sla", metavar="JSON|FILE", multiple=True, help="Not applied by this version."),
         click.option("--param", "pairs", metavar="KEY=VALUE", multiple=True, help="A parameter; repeatable."),
         click.option("--params", metavar="JSON", help="Parameters: a JSON object, @FILE, or - for stdin."),
         click.option("--enforce-parameter-schema/--no-enforce-parameter-schema", "enforce", default=None,
@@ -68,8 +69,8 @@ def deploy(context: click.Context, /, entrypoint: str | None, **given: Any) -> N
     from eparch.deploy.apply import deploy as apply
 
     session: Session = context.obj
-    request = _request(session, entrypoint, given)
-    found = apply(request, session.client, session.settings, tell=session.note)
+    request = _request(entrypoint, given)
+    result = apply(request, session.client, session.settings, session.note)
     columns = [
         Column("DEPLOYMENT", lambda one: one.name),
         Column("ACTION", lambda one: one.action),
@@ -77,12 +78,13 @@ def deploy(context: click.Context, /, entrypoint: str | None, **given: Any) -> N
         Column("WORK POOL", lambda one: one.work_pool_name),
         Column("ID", lambda one: one.id),
     ]
-    session.output.rows(found, columns, empty="There was nothing to deploy.")
-    changed = any(one.action != "none" for one in found)
-    context.exit(CHANGES if request.plan_only and changed else 0)
+    session.output.rows(result.deployments, columns)
+    for hint in result.hints:
+        session.note(hint)
+    context.exit(CHANGES if request.plan_only and result.differs else 0)
 
 
-def _request(session: Session, entrypoint: str | None, given: dict[str, Any]) -> Any:
+def _request(entrypoint: str | None, given: dict[str, Any]) -> Any:
     """The flags as a ``DeployRequest``."""
     from eparch.cli.schedule import schedule_of
     from eparch.cli.values import read_object, read_pairs
@@ -105,11 +107,11 @@ def _request(session: Session, entrypoint: str | None, given: dict[str, Any]) ->
         queue=given["queue"],
         job_variables=_job_variables(given["variables"]),
         schedule=schedule_of(given),
-        triggers=tuple(trigger for text in given["triggers"] for trigger in _triggers(text)),
+        triggers=given["triggers"],
+        sla=given["sla"],
         parameters={**params, **read_pairs(given["pairs"], "--param")},
         enforce_parameter_schema=given["enforce"],
         plan_only=given["plan_only"],
-        interactive=session.interactive,
     )
 
 
@@ -122,18 +124,3 @@ def _job_variables(words: tuple[str, ...]) -> dict[str, Any]:
         whole = word.lstrip().startswith("{")
         found |= read_object(word, "--job-variable") if whole else read_pairs([word], "--job-variable")
     return found
-
-
-def _triggers(text: str) -> list[dict[str, Any]]:
-    """One trigger as JSON, or those of a JSON or YAML file under ``triggers``."""
-    from eparch.cli.values import read_object
-    from eparch.core.errors import Usage
-    from eparch.deploy.source import load
-
-    if text.lstrip().startswith("{"):
-        return [read_object(text, "--trigger")]
-    found = load(Path(text)).data
-    listed = found.get("triggers") if isinstance(found, dict) else None
-    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-        raise Usage(f"--trigger: {text} has no list `triggers`.")
-    return listed

@@ -444,7 +444,11 @@ def _unresolved(found: Placeholder, known: Collection[str]) -> TemplateInvalid:
         environment, braces = f"'{{{{ ${found.name} }}}}'", f"'{{{{{found.text}}}}}'"
         fix = did_you_mean(found.name, known) or f"for the environment write {environment}, for text {braces}"
         return TemplateInvalid(message, why=why, fix=fix)
-    return TemplateInvalid(message, why=f"the server has no such {found.kind.value}", fix="create it first")
+    return TemplateInvalid(
+        message,
+        why=f"a {found.kind.value} cannot be read here yet",
+        fix="use an environment variable instead: '{{ $NAME }}'",
+    )
 
 
 def _placed(error: TemplateInvalid, found: Placeholder, path: Path, document: Document) -> TemplateInvalid:

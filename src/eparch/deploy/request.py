@@ -1,6 +1,6 @@
 """What a person asks ``eparch deploy`` for, and what came of it: the contract of the command and ``apply``.
 
-Owns no rule: what a request means for a project is decided in ``apply``.
+Owns no rule: what a request means for a project is decided in ``selection`` and ``overrides``.
 """
 
 from __future__ import annotations
@@ -36,13 +36,12 @@ class DeployRequest:
     job_variables: dict[str, Json] = field(default_factory=dict)
     schedule: dict[str, Json] | None = None
     """The one schedule of the flags, as the wire has it; it is checked."""
-    triggers: tuple[dict[str, Json], ...] = ()
+    triggers: tuple[str, ...] = ()
+    sla: tuple[str, ...] = ()
     parameters: dict[str, Json] = field(default_factory=dict)
     enforce_parameter_schema: bool | None = None
     plan_only: bool = False
-    """Say what would change and change nothing."""
-    interactive: bool = False
-    """A person can be asked."""
+    """Say what would change and change nothing; build and push steps do not run."""
 
 
 class Deployed(Value, frozen=True, kw_only=True):
@@ -51,8 +50,20 @@ class Deployed(Value, frozen=True, kw_only=True):
     name: str
     """``flow/deployment``."""
     action: str
-    """``create``, ``change`` or ``none``."""
+    """``created``, ``changed`` or ``unchanged``; in a plan ``create``, ``change`` or ``unchanged``."""
     id: UUID | None = None
     work_pool_name: str | None = None
     changes: dict[str, list[Any]] = {}
     """Field -> what it was and what it is."""
+
+
+class DeployResult(Value, frozen=True, kw_only=True):
+    """What came of a request, in the order of the file; ``hints`` say what to do next."""
+
+    deployments: list[Deployed]
+    hints: list[str] = []
+
+    @property
+    def differs(self) -> bool:
+        """Whether anything is, or would be, other than before."""
+        return any(one.action != "unchanged" for one in self.deployments)
