@@ -318,3 +318,18 @@ def test_any_request(eparch, made):
     eparch("api", "GET", "/flows/name/no-such-flow", code=3)
     eparch("api", "POST", "/flows/filter", "-d", '{"limt": 1}', code=2)
     assert "--data is not JSON." in eparch("api", "POST", "/flows/filter", "-d", "{", code=2).err
+
+
+def test_shell_completes_names(eparch, made):
+    def completed(words):
+        variables = {"_EPARCH_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "3"}
+        return eparch(env=variables, code=None).out.split()
+
+    assert f"plain,{made.pool}" in completed(f"eparch work-pool inspect {made.pool[:6]}")
+    assert f"plain,{made.name}" in completed(f"eparch deployment run {made.flow[:6]}")
+
+
+def test_shell_completes_nothing_without_a_server(eparch):
+    variables = {"_EPARCH_COMPLETE": "bash_complete", "COMP_WORDS": "eparch work-pool inspect x"}
+    done = eparch(env={**variables, "COMP_CWORD": "3", "EPARCH_API_URL": "http://127.0.0.1:1/api"}, code=None)
+    assert (done.out.strip(), done.err) == ("", "")

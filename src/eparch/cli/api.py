@@ -8,7 +8,7 @@ from urllib.parse import quote
 import click
 
 from eparch.cli.commands import Command
-from eparch.cli.output import write
+from eparch.cli.output import Output, write
 from eparch.cli.session import Session
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -39,7 +39,8 @@ def api(session: Session, method: str, path: str, data: str | None) -> None:
 
         value: Any = decode(answer.body)
         if session.output.is_table or not isinstance(value, list):
-            type(session.output)("json" if session.output.is_table else session.output.format).one(value)
+            format_ = "json" if session.output.is_table else session.output.format
+            Output(format_).one(value, name=_name)
         else:
             session.output.rows(value, [], name=_name)
     else:

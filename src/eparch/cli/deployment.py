@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from eparch.cli import lookup
+from eparch.cli import lookup, names
 from eparch.cli.commands import Group
 from eparch.cli.output import Column, write
 from eparch.cli.schedule import schedule, words_of
@@ -17,6 +17,8 @@ from eparch.core.errors import Usage, did_you_mean
 
 if TYPE_CHECKING:
     from eparch.core.deployments import Deployment
+
+deployment_argument = click.argument("name", shell_complete=names.deployments)
 
 Named = tuple[str, "Deployment"]
 
@@ -71,7 +73,7 @@ def _status(pair: Named) -> str:
 
 
 @deployment.command("inspect", example="eparch deployment inspect report/nightly -o json")
-@click.argument("name")
+@deployment_argument
 @click.pass_obj
 def inspect(session: Session, name: str) -> None:
     """Show everything about a deployment; NAME is flow/deployment or an id."""
@@ -80,7 +82,7 @@ def inspect(session: Session, name: str) -> None:
 
 
 @deployment.command("run", example="eparch deployment run report/nightly -p days=7 --watch")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=names.deployments)
 @click.option("--id", "id_", metavar="ID", help="The deployment's id instead of NAME.")
 @click.option("-p", "--param", "pairs", metavar="KEY=VALUE", multiple=True, help="A parameter; repeatable.")
 @click.option("--params", metavar="JSON", help="All parameters: a JSON object, @FILE, or - for stdin.")
@@ -194,7 +196,7 @@ def _set_paused(session: Session, name: str, paused: bool) -> None:
 
 
 @deployment.command("pause", example="eparch deployment pause report/nightly")
-@click.argument("name")
+@deployment_argument
 @click.pass_obj
 def pause(session: Session, name: str) -> None:
     """Schedule no run of this deployment until it is resumed."""
@@ -202,7 +204,7 @@ def pause(session: Session, name: str) -> None:
 
 
 @deployment.command("resume", example="eparch deployment resume report/nightly")
-@click.argument("name")
+@deployment_argument
 @click.pass_obj
 def resume(session: Session, name: str) -> None:
     """Schedule runs of this deployment again."""
@@ -210,23 +212,23 @@ def resume(session: Session, name: str) -> None:
 
 
 @deployment.command("delete", example="eparch deployment delete report/nightly -y")
-@click.argument("names", metavar="[NAME...]", nargs=-1)
+@click.argument("chosen", metavar="[NAME...]", nargs=-1, shell_complete=names.deployments)
 @click.option("--id", "id_", metavar="ID", help="The deployment's id instead of NAME.")
 @click.option("--all", "everything", is_flag=True, help="Every deployment.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.pass_obj
 def delete(
-    session: Session, names: tuple[str, ...], id_: str | None, everything: bool, yes: bool, dry_run: bool
+    session: Session, chosen: tuple[str, ...], id_: str | None, everything: bool, yes: bool, dry_run: bool
 ) -> None:
     """Delete deployments; their runs stay."""
-    chosen = [*names, *([id_] if id_ else [])]
-    if everything == bool(chosen):
+    wanted = [*chosen, *([id_] if id_ else [])]
+    if everything == bool(wanted):
         session.refuse("Which deployments?", fix="Name them, or give --all.")
     if everything:
         found = lookup.named(session, session.pages(calls.read_deployments, {}))
     else:
-        found = [lookup.find_deployment(session, name) for name in dict.fromkeys(chosen)]
+        found = [lookup.find_deployment(session, name) for name in dict.fromkeys(wanted)]
     if dry_run:
         for full, _ in found:
             session.note(f"Would delete deployment {full!r}.")

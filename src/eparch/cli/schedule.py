@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from eparch.cli import lookup
+from eparch.cli import lookup, names
 from eparch.cli.commands import Group
 from eparch.cli.output import Column, span
 from eparch.cli.session import Session
@@ -58,7 +58,7 @@ def schedule_of(given: dict[str, Any]) -> dict[str, Any] | None:
 
 
 @schedule.command("ls", example="eparch deployment schedule ls report/nightly")
-@click.argument("name")
+@click.argument("name", shell_complete=names.deployments)
 @click.pass_obj
 def ls(session: Session, name: str) -> None:
     """List the schedules of a deployment."""
@@ -73,7 +73,7 @@ def ls(session: Session, name: str) -> None:
 
 
 @schedule.command("create", example="eparch deployment schedule create report/nightly --cron '0 3 * * *'")
-@click.argument("name")
+@click.argument("name", shell_complete=names.deployments)
 @click.option("--cron", metavar="TEXT", help="A cron schedule, such as '0 3 * * *'.")
 @click.option("--interval", metavar="SECONDS", help="Every so many seconds; PT1H and 1:00:00 are understood.")
 @click.option("--anchor-date", metavar="MOMENT", help="Where the intervals begin.")
@@ -149,7 +149,7 @@ def _set_active(
 
 
 @schedule.command("pause", example="eparch deployment schedule pause report/nightly --all")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=names.deployments)
 @click.argument("schedule_id", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every schedule of the deployment.")
 @click.pass_obj
@@ -159,7 +159,7 @@ def pause(session: Session, name: str | None, schedule_id: str | None, everythin
 
 
 @schedule.command("resume", example="eparch deployment schedule resume report/nightly --all")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=names.deployments)
 @click.argument("schedule_id", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every schedule of the deployment.")
 @click.pass_obj
@@ -189,7 +189,7 @@ def _delete(
 
 
 @schedule.command("delete", example="eparch deployment schedule delete report/nightly nightly -y")
-@click.argument("name")
+@click.argument("name", shell_complete=names.deployments)
 @click.argument("schedule_id")
 @click.option("-y", "--yes", "--accept-yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
@@ -200,7 +200,7 @@ def delete(session: Session, name: str, schedule_id: str, yes: bool, dry_run: bo
 
 
 @schedule.command("clear", example="eparch deployment schedule clear report/nightly -y")
-@click.argument("name")
+@click.argument("name", shell_complete=names.deployments)
 @click.option("-y", "--yes", "--accept-yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.pass_obj

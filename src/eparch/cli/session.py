@@ -99,6 +99,10 @@ class Session:
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.settings.server_host)  # noqa: S104
         return f"http://{host or self.settings.server_host}:{self.settings.server_port or 4200}/api"
 
+    def use(self, client: Client) -> None:
+        """Talk to the server through ``client``."""
+        self._client = client
+
     def send(self, call: Call[T]) -> T:
         """The answer to ``call``."""
         return self.client.send(call)

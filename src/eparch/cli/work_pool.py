@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from eparch.cli import lookup
+from eparch.cli import lookup, names
 from eparch.cli.commands import Group
 from eparch.cli.output import Column, write
 from eparch.cli.session import Session
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from eparch.core.pools import WorkPool
     from eparch.core.runs import FlowRun
 
+pool_argument = click.argument("name", shell_complete=names.pools)
 TemplateFile = click.Path(path_type=Path)
 
 
@@ -147,7 +148,7 @@ def _status(pool: WorkPool) -> str:
 
 
 @work_pool.command("inspect", example="eparch work-pool inspect local -o json")
-@click.argument("name")
+@pool_argument
 @click.pass_obj
 def inspect(session: Session, name: str) -> None:
     """Show everything about a work pool."""
@@ -165,7 +166,7 @@ def _update(session: Session, name: str, said: str, **fields: Any) -> None:
 
 
 @work_pool.command("pause", example="eparch work-pool pause local")
-@click.argument("name")
+@pool_argument
 @click.pass_obj
 def pause(session: Session, name: str) -> None:
     """Start no run of this pool until it is resumed."""
@@ -173,7 +174,7 @@ def pause(session: Session, name: str) -> None:
 
 
 @work_pool.command("resume", example="eparch work-pool resume local")
-@click.argument("name")
+@pool_argument
 @click.pass_obj
 def resume(session: Session, name: str) -> None:
     """Start runs of this pool again."""
@@ -181,7 +182,7 @@ def resume(session: Session, name: str) -> None:
 
 
 @work_pool.command("update", example="eparch work-pool update local --concurrency-limit 5")
-@click.argument("name")
+@pool_argument
 @click.option("--base-job-template", type=TemplateFile, help="JSON file with the new template.")
 @click.option("--concurrency-limit", type=click.IntRange(min=0), help="Runs at the same time.")
 @click.option("--description", help="What it is for.")
@@ -206,7 +207,7 @@ def update(
 
 
 @work_pool.command("set-concurrency-limit", example="eparch work-pool set-concurrency-limit local 5")
-@click.argument("name")
+@pool_argument
 @click.argument("limit", type=click.IntRange(min=0))
 @click.pass_obj
 def set_concurrency_limit(session: Session, name: str, limit: int) -> None:
@@ -215,7 +216,7 @@ def set_concurrency_limit(session: Session, name: str, limit: int) -> None:
 
 
 @work_pool.command("clear-concurrency-limit", example="eparch work-pool clear-concurrency-limit local")
-@click.argument("name")
+@pool_argument
 @click.pass_obj
 def clear_concurrency_limit(session: Session, name: str) -> None:
     """Let any number of runs of this pool run at the same time."""
@@ -223,7 +224,7 @@ def clear_concurrency_limit(session: Session, name: str) -> None:
 
 
 @work_pool.command("delete", example="eparch work-pool delete local -y")
-@click.argument("name")
+@pool_argument
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.pass_obj
@@ -264,7 +265,7 @@ def get_default_base_job_template(session: Session, type_: str, file: Path | Non
 
 
 @work_pool.command("preview", example="eparch work-pool preview local --hours 24")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=names.pools)
 @click.option("-h", "--hours", type=click.FloatRange(min=0, max=87600), default=1, help="How far ahead.")
 @click.option("--limit", type=click.IntRange(min=1), default=200, help="How many at most.")
 @click.pass_obj
@@ -308,7 +309,7 @@ def show_upcoming(session: Session, where: dict[str, Any], hours: float, limit: 
 
 
 @work_pool.command("slots", example="eparch work-pool slots local")
-@click.argument("name")
+@pool_argument
 @click.pass_obj
 def slots(session: Session, name: str) -> None:
     """Show which runs hold a slot of this pool, and since when (row P16)."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from eparch.cli import lookup
+from eparch.cli import lookup, names
 from eparch.cli.commands import Group
 from eparch.cli.output import Column
 from eparch.cli.session import Session
@@ -16,7 +16,9 @@ from eparch.core import calls
 if TYPE_CHECKING:
     from eparch.core.pools import WorkQueue
 
-pool_option = click.option("-p", "--pool", metavar="NAME", help="Work pool of the queue.")
+pool_option = click.option(
+    "-p", "--pool", metavar="NAME", shell_complete=names.pools, help="Work pool of the queue."
+)
 
 
 @click.group("work-queue", cls=Group)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from eparch.cli import lookup
+from eparch.cli import lookup, names
 from eparch.cli.commands import Group
 from eparch.cli.output import Column
 from eparch.cli.session import Session
@@ -19,7 +19,13 @@ def worker() -> None:
 
 
 @worker.command("start", prints=False, example="eparch worker start --pool local")
-@click.option("-p", "--pool", metavar="NAME", help="Work pool to serve; the default one unless given.")
+@click.option(
+    "-p",
+    "--pool",
+    metavar="NAME",
+    shell_complete=names.pools,
+    help="Work pool to serve; the default one unless given.",
+)
 @click.option("-n", "--name", metavar="NAME", help="Name of the worker.")
 @click.option(
     "-q", "--work-queue", "queues", metavar="NAME", multiple=True, help="Only this queue; repeatable."
@@ -83,7 +89,7 @@ def start(
 
 
 @worker.command("ls", example="eparch worker ls --pool local")
-@click.option("-p", "--pool", metavar="NAME", help="Only workers of this pool.")
+@click.option("-p", "--pool", metavar="NAME", shell_complete=names.pools, help="Only workers of this pool.")
 @click.pass_obj
 def ls(session: Session, pool: str | None) -> None:
     """List workers with what is known of them."""

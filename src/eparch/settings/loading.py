@@ -19,7 +19,7 @@ from eparch.settings.table import BY_NAME, BY_VARIABLE, TABLE, Setting, Settings
 
 PREFIX = "EPARCH_"
 
-NOT_SETTINGS = frozenset({"EPARCH_FLOW_RUN_ID", "EPARCH_CLAIM_TOKEN"})
+NOT_SETTINGS = frozenset({"EPARCH_FLOW_RUN_ID", "EPARCH_CLAIM_TOKEN", "EPARCH_JOB"})
 """Variables of ours that a worker hands to a run's process; they configure nothing."""
 
 _TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
