@@ -1,12 +1,7 @@
-import sys
 import threading
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from scripted import Scripted
+from tests.workers.scripted import Scripted
 
 from eparch.settings import load
 from eparch.testing.infrastructure import FakeInfrastructure
@@ -26,7 +21,7 @@ def settings(tmp_path):
 
 
 @pytest.fixture
-def server():
+def scripted():
     return Scripted()
 
 
@@ -36,14 +31,14 @@ def infrastructure():
 
 
 @pytest.fixture
-def work(server, infrastructure, settings, monkeypatch):
-    """Starts workers on the scripted server; all of them are stopped in the end."""
+def work(scripted, infrastructure, settings, monkeypatch):
+    """Starts workers on the scripted scripted; all of them are stopped in the end."""
     monkeypatch.setattr("eparch.workers.worker.pause_after", lambda attempt: 0.01)
     monkeypatch.setattr(supervision, "pause_after", lambda attempt: 0.01)
     monkeypatch.setattr("eparch.workers.worker._TICK", 0.02)
     running: list[tuple[Worker, threading.Thread]] = []
 
-    def start(*, server=server, infrastructure=infrastructure, **options) -> Worker:
+    def start(*, server=scripted, infrastructure=infrastructure, **options) -> Worker:
         options = {"pool": "local", "name": "w", "grace_seconds": 5.0, **options}
         worker = Worker(server, WorkerOptions(**options), settings, infrastructure=infrastructure)
         codes: list[int | Exception] = []

@@ -5,7 +5,7 @@ import urllib.request
 
 import pytest
 from msgspec.structs import replace
-from scripted import Scripted, once
+from tests.workers.scripted import Scripted, once
 
 from eparch.core import calls
 from eparch.core.errors import InfrastructureError, NotFound, Unreachable, Usage
@@ -19,11 +19,11 @@ def is_started(infrastructure: FakeInfrastructure, count: int = 1):
     return lambda: len(infrastructure.started) >= count
 
 
-def test_a_due_run_is_claimed_recorded_and_started(work, server, infrastructure):
-    run = server.add("sleep")
+def test_a_due_run_is_claimed_recorded_and_started(work, scripted, infrastructure):
+    run = scripted.add("sleep")
     work()
-    server.wait(is_started(infrastructure))
-    stored = server.runs[run.id]
+    scripted.wait(is_started(infrastructure))
+    stored = scripted.runs[run.id]
     assert stored.infrastructure_pid == "fake:1"
     job = infrastructure.started[0]
     assert job.env["EPARCH_FLOW_RUN_ID"] == job.env["PREFECT__FLOW_RUN_ID"] == str(run.id)
@@ -31,64 +31,64 @@ def test_a_due_run_is_claimed_recorded_and_started(work, server, infrastructure)
     assert job.labels["prefect.io/worker-name"] == "w"
 
 
-def test_w22_the_handle_is_on_the_run_before_the_job_is_let_go(work, server, infrastructure):
-    run = server.add("sleep")
-    server.fault = lambda call: None
+def test_w22_the_handle_is_on_the_run_before_the_job_is_let_go(work, scripted, infrastructure):
+    run = scripted.add("sleep")
+    scripted.fault = lambda call: None
     order: list[str] = []
 
     def note(call):
         if call.endpoint is calls.update_flow_run:
             order.append(f"recorded, {len(infrastructure.started)} started")
 
-    server.fault = note
+    scripted.fault = note
     work()
-    server.wait(is_started(infrastructure))
+    scripted.wait(is_started(infrastructure))
     assert order == ["recorded, 0 started"]
-    assert server.runs[run.id].infrastructure_pid
+    assert scripted.runs[run.id].infrastructure_pid
 
 
-def test_w17_a_job_that_dies_is_reported_with_its_code_and_last_lines(work, server, infrastructure):
-    run = server.add("sleep")
+def test_w17_a_job_that_dies_is_reported_with_its_code_and_last_lines(work, scripted, infrastructure):
+    run = scripted.add("sleep")
     work()
-    server.wait(is_started(infrastructure))
-    server.put(run, Running())
+    scripted.wait(is_started(infrastructure))
+    scripted.put(run, Running())
     infrastructure.end("fake:1", -9, "Traceback\nMemoryError")
-    state = server.wait_state(run, StateType.CRASHED)
+    state = scripted.wait_state(run, StateType.CRASHED)
     assert state.message == (
         "The run's infrastructure ended while the run was Running: ended by SIGKILL, often because memory ran"
         " out.\nTraceback\nMemoryError"
     )
 
 
-def test_a_run_that_told_its_end_is_left_as_it_is(work, server, infrastructure):
-    run = server.add("sleep")
+def test_a_run_that_told_its_end_is_left_as_it_is(work, scripted, infrastructure):
+    run = scripted.add("sleep")
     worker = work(limit=1)
-    server.wait(is_started(infrastructure))
-    server.put(run, Completed())
+    scripted.wait(is_started(infrastructure))
+    scripted.put(run, Completed())
     infrastructure.end("fake:1", 0)
     assert worker.supervisor.wait_idle(30)
-    assert server.state(run).is_completed()
-    assert server.count(calls.set_flow_run_state) == 0
+    assert scripted.state(run).is_completed()
+    assert scripted.count(calls.set_flow_run_state) == 0
 
 
 @pytest.mark.parametrize("path", ["start fails", "bad variable", "cannot record", "dies", "ends", "bug"])
-def test_w6_the_slot_is_given_back_on_every_path(work, server, infrastructure, path):
-    first = server.add("exit 3" if path == "dies" else "exit 0")
+def test_w6_the_slot_is_given_back_on_every_path(work, scripted, infrastructure, path):
+    first = scripted.add("exit 3" if path == "dies" else "exit 0")
     if path == "start fails":
         infrastructure.fail = InfrastructureError("No room on the machine")
     if path == "bug":
         infrastructure.fail = ZeroDivisionError("a bug")
     if path == "bad variable":
-        server.runs[first.id] = replace(first, job_variables={"comand": "x"})
+        scripted.runs[first.id] = replace(first, job_variables={"comand": "x"})
     if path == "cannot record":
-        server.fault = once(calls.update_flow_run, NotFound("gone"))
+        scripted.fault = once(calls.update_flow_run, NotFound("gone"))
     worker = work(limit=1)
-    server.wait_state(first, *FINAL)
+    scripted.wait_state(first, *FINAL)
     infrastructure.fail = None
-    second = server.add("sleep")
-    server.wait(lambda: bool(server.runs[second.id].infrastructure_pid))
+    second = scripted.add("sleep")
+    scripted.wait(lambda: bool(scripted.runs[second.id].infrastructure_pid))
     assert worker.slots.taken == 1
-    state = server.state(first)
+    state = scripted.state(first)
     assert state.is_crashed()
     if path == "start fails":
         assert "No room on the machine" in state.message
@@ -96,149 +96,149 @@ def test_w6_the_slot_is_given_back_on_every_path(work, server, infrastructure, p
         assert "Did you mean 'command'?" in state.message
 
 
-def test_w6_no_more_runs_than_the_limit(work, server, infrastructure):
-    runs = [server.add("sleep") for _ in range(4)]
+def test_w6_no_more_runs_than_the_limit(work, scripted, infrastructure):
+    runs = [scripted.add("sleep") for _ in range(4)]
     worker = work(limit=2)
-    server.wait(is_started(infrastructure, 2))
+    scripted.wait(is_started(infrastructure, 2))
     assert worker.slots.free == 0
-    assert sum(server.state(run).is_scheduled() for run in runs) == 2
+    assert sum(scripted.state(run).is_scheduled() for run in runs) == 2
     infrastructure.end("fake:1", 1)
-    server.wait(is_started(infrastructure, 3))
-    assert sum(server.state(run).is_scheduled() for run in runs) == 1
+    scripted.wait(is_started(infrastructure, 3))
+    assert sum(scripted.state(run).is_scheduled() for run in runs) == 1
 
 
-def test_w15_a_lost_answer_loses_no_run_and_starts_none_twice(work, server, infrastructure):
-    server.fault_after = once(calls.claim_runs)
-    run = server.add("sleep")
+def test_w15_a_lost_answer_loses_no_run_and_starts_none_twice(work, scripted, infrastructure):
+    scripted.fault_after = once(calls.claim_runs)
+    run = scripted.add("sleep")
     worker = work()
-    server.wait(is_started(infrastructure))
-    asked = [call.body.claim_id for call in server.seen if call.endpoint is calls.claim_runs]
+    scripted.wait(is_started(infrastructure))
+    asked = [call.body.claim_id for call in scripted.seen if call.endpoint is calls.claim_runs]
     assert asked[0] == asked[1]
     worker.stop()
     worker.join()
     assert len(infrastructure.started) == 1
-    assert server.state(run).is_crashed()
+    assert scripted.state(run).is_crashed()
 
 
-def test_w15_a_lost_claim_ends_the_job_at_once_and_tells_nothing(work, server, infrastructure):
-    run = server.add("sleep")
+def test_w15_a_lost_claim_ends_the_job_at_once_and_tells_nothing(work, scripted, infrastructure):
+    run = scripted.add("sleep")
     worker = work()
-    server.wait(is_started(infrastructure))
-    server.put(run, Running())
-    server.lose(run)
+    scripted.wait(is_started(infrastructure))
+    scripted.put(run, Running())
+    scripted.lose(run)
     assert worker.supervisor.wait_idle(30)
     assert infrastructure.stopped == ["fake:1"]
-    assert server.state(run).is_running()
-    assert server.count(calls.set_flow_run_state) == 0
+    assert scripted.state(run).is_running()
+    assert scripted.count(calls.set_flow_run_state) == 0
 
 
-def test_a_finished_run_may_finish_its_hooks_after_its_claim_went(work, server, infrastructure):
-    run = server.add("sleep")
+def test_a_finished_run_may_finish_its_hooks_after_its_claim_went(work, scripted, infrastructure):
+    run = scripted.add("sleep")
     worker = work()
-    server.wait(is_started(infrastructure))
-    server.put(run, Completed())
-    server.lose(run)
-    renewed = server.count(calls.renew_claims)
-    server.wait(lambda: server.count(calls.renew_claims) >= renewed + 2)
+    scripted.wait(is_started(infrastructure))
+    scripted.put(run, Completed())
+    scripted.lose(run)
+    renewed = scripted.count(calls.renew_claims)
+    scripted.wait(lambda: scripted.count(calls.renew_claims) >= renewed + 2)
     assert infrastructure.stopped == []
     infrastructure.end("fake:1", 0)
     assert worker.supervisor.wait_idle(30)
 
 
-def test_every_claim_is_renewed_in_one_request(work, server, infrastructure):
+def test_every_claim_is_renewed_in_one_request(work, scripted, infrastructure):
     for _ in range(3):
-        server.add("sleep")
+        scripted.add("sleep")
     work()
-    server.wait(is_started(infrastructure, 3))
-    renewed = server.count(calls.renew_claims)
-    server.wait(lambda: server.count(calls.renew_claims) > renewed)
-    last = [call for call in server.seen if call.endpoint is calls.renew_claims][-1]
+    scripted.wait(is_started(infrastructure, 3))
+    renewed = scripted.count(calls.renew_claims)
+    scripted.wait(lambda: scripted.count(calls.renew_claims) > renewed)
+    last = [call for call in scripted.seen if call.endpoint is calls.renew_claims][-1]
     assert len(last.body.claims) == 3
 
 
 @pytest.mark.parametrize("limit", [None, 1])
-def test_w20_cancelling_ends_the_job_and_then_the_run(work, server, infrastructure, limit):
-    run = server.add("sleep")
+def test_w20_cancelling_ends_the_job_and_then_the_run(work, scripted, infrastructure, limit):
+    run = scripted.add("sleep")
     work(limit=limit)
-    server.wait(is_started(infrastructure))
-    server.put(run, Cancelling())
-    server.wait_state(run, StateType.CANCELLED)
+    scripted.wait(is_started(infrastructure))
+    scripted.put(run, Cancelling())
+    scripted.wait_state(run, StateType.CANCELLED)
     assert infrastructure.stopped == ["fake:1"]
 
 
-def test_w20_cancelled_only_after_stop_has_returned(work, server):
+def test_w20_cancelled_only_after_stop_has_returned(work, scripted):
     class Slow(FakeInfrastructure):
         def stop(self, handle, grace):
             super().stop(handle, grace)
-            seen.append(server.state(run).type)
+            seen.append(scripted.state(run).type)
 
     seen: list[StateType] = []
     infrastructure = Slow()
-    run = server.add("sleep")
+    run = scripted.add("sleep")
     work(infrastructure=infrastructure)
-    server.wait(is_started(infrastructure))
-    server.put(run, Cancelling())
-    server.wait_state(run, StateType.CANCELLED)
+    scripted.wait(is_started(infrastructure))
+    scripted.put(run, Cancelling())
+    scripted.wait_state(run, StateType.CANCELLED)
     assert seen == [StateType.CANCELLING]
 
 
-def test_w18_stopping_ends_every_run_and_reports_it(work, server, infrastructure):
-    runs = [server.add("sleep") for _ in range(3)]
+def test_w18_stopping_ends_every_run_and_reports_it(work, scripted, infrastructure):
+    runs = [scripted.add("sleep") for _ in range(3)]
     worker = work()
-    server.wait(is_started(infrastructure, 3))
+    scripted.wait(is_started(infrastructure, 3))
     worker.stop()
     worker.join()
     assert worker.codes == [0]
     assert len(infrastructure.stopped) == 3
     for run in runs:
-        assert server.state(run).is_crashed()
-        assert "The worker 'w' stopped" in server.state(run).message
+        assert scripted.state(run).is_crashed()
+        assert "The worker 'w' stopped" in scripted.state(run).message
 
 
-def test_a_claim_that_comes_while_the_worker_stops_is_handed_back(work, server, infrastructure):
-    run = server.add("sleep")
-    scheduled = server.state(run).state_details.scheduled_time
+def test_a_claim_that_comes_while_the_worker_stops_is_handed_back(work, scripted, infrastructure):
+    run = scripted.add("sleep")
+    scheduled = scripted.state(run).state_details.scheduled_time
     workers = []
-    server.fault_after = lambda call: workers[0].stop() if call.body.limit else None
-    with server.changed:
+    scripted.fault_after = lambda call: workers[0].stop() if call.body.limit else None
+    with scripted.changed:
         workers.append(work(limit=1))
-    server.wait(lambda: server.count(calls.set_flow_run_state) > 0)
-    assert server.wait_state(run, StateType.SCHEDULED).state_details.scheduled_time == scheduled
+    scripted.wait(lambda: scripted.count(calls.set_flow_run_state) > 0)
+    assert scripted.wait_state(run, StateType.SCHEDULED).state_details.scheduled_time == scheduled
     assert infrastructure.started == []
 
 
-def test_w19_outages_are_survived_at_the_start_and_later(work, server, infrastructure, caplog):
+def test_w19_outages_are_survived_at_the_start_and_later(work, scripted, infrastructure, caplog):
     caplog.set_level(logging.WARNING, "eparch.worker")
-    server.fault = lambda call: (_ for _ in ()).throw(Unreachable("Cannot reach the server: refused."))
+    scripted.fault = lambda call: (_ for _ in ()).throw(Unreachable("Cannot reach the scripted: refused."))
     work()
-    server.wait(lambda: len(server.seen) > 3)
-    server.fault = lambda call: None
-    run = server.add("sleep")
-    server.wait(is_started(infrastructure))
-    assert "Cannot reach the server: refused." in caplog.text
-    server.fault = lambda call: (_ for _ in ()).throw(Unreachable("Cannot reach the server: refused."))
-    server.put(run, Running())
+    scripted.wait(lambda: len(scripted.seen) > 3)
+    scripted.fault = lambda call: None
+    run = scripted.add("sleep")
+    scripted.wait(is_started(infrastructure))
+    assert "Cannot reach the scripted: refused." in caplog.text
+    scripted.fault = lambda call: (_ for _ in ()).throw(Unreachable("Cannot reach the scripted: refused."))
+    scripted.put(run, Running())
     infrastructure.end("fake:1", 1)
-    seen = len(server.seen)
-    server.wait(lambda: len(server.seen) > seen + 3)
-    server.fault = lambda call: None
-    server.wait_state(run, StateType.CRASHED)
+    seen = len(scripted.seen)
+    scripted.wait(lambda: len(scripted.seen) > seen + 3)
+    scripted.fault = lambda call: None
+    scripted.wait_state(run, StateType.CRASHED)
     assert infrastructure.stopped == []
 
 
-def test_w8_once_takes_what_is_due_waits_and_ends(work, server, infrastructure):
-    runs = [server.add("exit 0") for _ in range(3)]
+def test_w8_once_takes_what_is_due_waits_and_ends(work, scripted, infrastructure):
+    runs = [scripted.add("exit 0") for _ in range(3)]
     worker = work(run_once=True)
     worker.join()
     assert worker.codes == [0]
     assert len(infrastructure.started) == 3
-    assert server.count(calls.claim_runs) == 1
-    assert all(server.state(run).is_final() for run in runs)
+    assert scripted.count(calls.claim_runs) == 1
+    assert all(scripted.state(run).is_final() for run in runs)
 
 
-def test_w8_once_fails_when_a_run_could_not_be_submitted(work, server, infrastructure):
+def test_w8_once_fails_when_a_run_could_not_be_submitted(work, scripted, infrastructure):
     infrastructure.fail = InfrastructureError("no")
-    server.add()
+    scripted.add()
     worker = work(run_once=True)
     worker.join()
     assert worker.codes == [1]
@@ -253,47 +253,47 @@ def test_w2_the_type_is_the_pools_and_another_is_refused(work):
     assert "'process'" in error.message
 
 
-def test_w3_a_pool_is_created_with_its_template_once(work, server, settings):
-    server = Scripted(pool=None)
-    worker = work(server=server, pool="new", type="process", infrastructure=None)
-    server.wait(lambda: server.count(calls.claim_runs) > 0)
-    assert server.pools["new"].type == "process"
-    assert "command" in server.pools["new"].base_job_template["variables"]["properties"]
-    server.fault = once(calls.read_work_pool, NotFound("not yet"))
-    second = work(server=server, pool="new", type="process", infrastructure=None)
-    server.wait(lambda: server.count(calls.create_work_pool) == 2)
-    claims = server.count(calls.claim_runs)
-    server.wait(lambda: server.count(calls.claim_runs) > claims)
+def test_w3_a_pool_is_created_with_its_template_once(work, scripted, settings):
+    scripted = Scripted(pool=None)
+    worker = work(server=scripted, pool="new", type="process", infrastructure=None)
+    scripted.wait(lambda: scripted.count(calls.claim_runs) > 0)
+    assert scripted.pools["new"].type == "process"
+    assert "command" in scripted.pools["new"].base_job_template["variables"]["properties"]
+    scripted.fault = once(calls.read_work_pool, NotFound("not yet"))
+    second = work(server=scripted, pool="new", type="process", infrastructure=None)
+    scripted.wait(lambda: scripted.count(calls.create_work_pool) == 2)
+    claims = scripted.count(calls.claim_runs)
+    scripted.wait(lambda: scripted.count(calls.claim_runs) > claims)
     assert worker.codes == second.codes == []
 
 
 def test_w3_a_pool_begins_with_the_given_template(work, tmp_path):
-    server = Scripted(pool=None)
+    scripted = Scripted(pool=None)
     path = tmp_path / "template.json"
     path.write_text(
         json.dumps({"job_configuration": {"command": "{{ own }}"}, "variables": {"properties": {"own": {}}}})
     )
-    work(server=server, pool="new", type="process", infrastructure=None, base_job_template=path)
-    server.wait(lambda: "new" in server.pools)
-    assert "own" in server.pools["new"].base_job_template["variables"]["properties"]
+    work(server=scripted, pool="new", type="process", infrastructure=None, base_job_template=path)
+    scripted.wait(lambda: "new" in scripted.pools)
+    assert "own" in scripted.pools["new"].base_job_template["variables"]["properties"]
     path.write_text(json.dumps({"job_configuration": {"command": "{{ unknown }}"}, "variables": {}}))
-    worker = work(server=server, pool="other", type="process", infrastructure=None, base_job_template=path)
+    worker = work(server=scripted, pool="other", type="process", infrastructure=None, base_job_template=path)
     worker.join()
     assert "unknown" in worker.codes[0].message
     path.write_text("[1")
-    worker = work(server=server, pool="other", type="process", infrastructure=None, base_job_template=path)
+    worker = work(server=scripted, pool="other", type="process", infrastructure=None, base_job_template=path)
     worker.join()
     assert "not a JSON object" in worker.codes[0].message
 
 
-def test_w3_without_a_type_a_missing_pool_is_refused_with_the_nearest(work, server):
+def test_w3_without_a_type_a_missing_pool_is_refused_with_the_nearest(work, scripted):
     worker = work(pool="locl")
     worker.join()
     assert worker.codes[0].fix == "Did you mean 'local'?"
     worker = work(pool="other", type="process", create_pool_if_not_found=False)
     worker.join()
     assert isinstance(worker.codes[0], NotFound)
-    assert set(server.pools) == {"local"}
+    assert set(scripted.pools) == {"local"}
 
 
 def test_w4_a_pool_of_agents_is_refused_with_the_command(work):
@@ -309,33 +309,33 @@ def test_a_type_that_is_not_installed_is_refused_with_the_nearest(work):
 
 
 def test_a_pool_without_a_template_gets_the_default_one(work):
-    server = Scripted(type_="process")
-    server.pools["local"] = type(server.pools["local"])(
-        id=server.pools["local"].id, name="local", type="process"
+    scripted = Scripted(type_="process")
+    scripted.pools["local"] = type(scripted.pools["local"])(
+        id=scripted.pools["local"].id, name="local", type="process"
     )
-    work(server=server, infrastructure=None)
-    server.wait(lambda: bool(server.pools["local"].base_job_template))
+    work(server=scripted, infrastructure=None)
+    scripted.wait(lambda: bool(scripted.pools["local"].base_job_template))
 
 
-def test_w5_unknown_queues_are_created_and_asked_for(work, server):
+def test_w5_unknown_queues_are_created_and_asked_for(work, scripted):
     work(queues=("default", "urgent"))
-    server.wait(lambda: server.count(calls.claim_runs) > 0)
-    assert server.queues == {"default", "urgent"}
-    claim = next(call for call in server.seen if call.endpoint is calls.claim_runs)
+    scripted.wait(lambda: scripted.count(calls.claim_runs) > 0)
+    assert scripted.queues == {"default", "urgent"}
+    claim = next(call for call in scripted.seen if call.endpoint is calls.claim_runs)
     assert claim.body.work_queue_names == ["default", "urgent"]
 
 
-def test_w7_runs_are_taken_before_their_time(work, server, settings):
+def test_w7_runs_are_taken_before_their_time(work, scripted, settings):
     work(prefetch_seconds=3.0)
-    server.wait(lambda: server.count(calls.claim_runs) > 0)
-    claim = next(call for call in server.seen if call.endpoint is calls.claim_runs)
+    scripted.wait(lambda: scripted.count(calls.claim_runs) > 0)
+    claim = next(call for call in scripted.seen if call.endpoint is calls.claim_runs)
     assert claim.body.prefetch_seconds == 3.0
     assert claim.body.lease_seconds == settings.lease_seconds
 
 
-def test_w9_health_goes_red_when_the_loop_is_dead(work, server):
+def test_w9_health_goes_red_when_the_loop_is_dead(work, scripted):
     worker = work()
-    server.wait(lambda: server.count(calls.claim_runs) > 0)
+    scripted.wait(lambda: scripted.count(calls.claim_runs) > 0)
     assert worker.find_fault() == ""
 
     worker.stop()
@@ -344,12 +344,12 @@ def test_w9_health_goes_red_when_the_loop_is_dead(work, server):
     assert "has not asked for runs" in worker.find_fault()
 
 
-def test_the_worker_tells_the_runs_log(work, server, infrastructure):
-    server.add("exit 3")
+def test_the_worker_tells_the_runs_log(work, scripted, infrastructure):
+    scripted.add("exit 3")
     worker = work()
-    server.wait(lambda: any("is over: exit code 3" in line for line in server.logs))
-    assert any("Worker 'w' is submitting" in line for line in server.logs)
-    assert any("was started as fake:1" in line for line in server.logs)
+    scripted.wait(lambda: any("is over: exit code 3" in line for line in scripted.logs))
+    assert any("Worker 'w' is submitting" in line for line in scripted.logs)
+    assert any("was started as fake:1" in line for line in scripted.logs)
     assert worker.supervisor.wait_idle(30)
 
 
