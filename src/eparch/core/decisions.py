@@ -80,6 +80,8 @@ class Facts(Value, frozen=True, kw_only=True):
     current_token: int | None = None
     """The token of that claim while it stands. None: there is no claim, or its holder knows no tokens
     (a stock worker), so nobody can present one. A lapsed claim stands until somebody acts on it."""
+    pool_is_full: bool = False
+    """The run's work pool or queue has a limit and no slot is free. A claim asks only within the limits."""
     slot: Slot | None = None
     """None: no deployment limit, or the client takes its slots itself (Prefect 3.0.0 to 3.0.3)."""
     renews_slot: bool = True

@@ -165,6 +165,11 @@ def deployment_is_gone(case: Case) -> bool:
     )
 
 
+def pool_is_full(case: Case) -> bool:
+    """The limit of its work pool or queue is taken."""
+    return case.facts.pool_is_full
+
+
 def limit_is_zero(case: Case) -> bool:
     """The deployment's limit is 0."""
     return case.facts.slot is not None and case.facts.slot.limit == 0

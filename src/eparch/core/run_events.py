@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from eparch.core.events import Event, ResourceLabels
 from eparch.core.runs import FlowRun
-from eparch.core.states import State
+from eparch.core.states import State, StateType
 
 MAX_MESSAGE = 100_000
 """Characters of a state's message in an event."""
@@ -22,8 +23,8 @@ def _state_payload(state: State | None) -> dict[str, Any] | None:
     payload: dict[str, Any] = {"type": state.type.value, "name": state.name}
     if state.message:
         payload["message"] = state.message[:MAX_MESSAGE]
-    if state.state_details.pause_reschedule:
-        payload["pause_reschedule"] = "true"
+    if state.type is StateType.PAUSED:
+        payload["pause_reschedule"] = str(state.state_details.pause_reschedule).lower()
     return payload
 
 
@@ -35,9 +36,18 @@ def _related(kind: str, id_: object, name: str | None, **more: str) -> ResourceL
 
 
 def related_to(
-    run: FlowRun, *, flow_name: str, deployment_name: str | None, pool_type: str | None
+    run: FlowRun,
+    *,
+    flow_name: str,
+    deployment_name: str | None,
+    pool_type: str | None,
+    parent_name: str | None = None,
+    inherited_tags: Sequence[str] = (),
 ) -> list[ResourceLabels]:
-    """What a flow run's events are also about: flow, deployment, queue, pool, tags."""
+    """What a flow run's events are also about: flow, deployment, queue, pool, parent's task run, tags.
+
+    ``inherited_tags``: those of the flow, the deployment and the parent's task run.
+    """
     related = [_related("flow", run.flow_id, flow_name)]
     if run.deployment_id is not None and deployment_name is not None:
         related.append(_related("deployment", run.deployment_id, deployment_name))
@@ -46,7 +56,9 @@ def related_to(
     if run.work_pool_id is not None:
         type_ = {"prefect.work-pool.type": pool_type} if pool_type else {}
         related.append(_related("work-pool", run.work_pool_id, run.work_pool_name, **type_))
-    related.extend(_related("tag", tag, None) for tag in sorted(set(run.tags)))
+    if run.parent_task_run_id is not None and parent_name is not None:
+        related.append(_related("task-run", run.parent_task_run_id, parent_name))
+    related.extend(_related("tag", tag, None) for tag in sorted({*run.tags, *inherited_tags}))
     if run.created_by is not None and run.created_by.type in ("DEPLOYMENT", "AUTOMATION"):
         kind = run.created_by.type.lower()
         creator = _related(kind, run.created_by.id, run.created_by.display_value)

@@ -227,6 +227,13 @@ TABLE: tuple[Rule, ...] = (
         summary="There is nothing left to start.", source="SecureFlowConcurrencySlots",
     ),
     Rule(
+        name="pool_is_full", kinds=FLOW, from_=UNSTARTED - NONE, to=_only(S.PENDING),
+        when=rules.pool_is_full,
+        act=abort("The work pool or its queue has no free slot. The run stays {state} and is polled again."),
+        answers=("ABORT",),
+        summary="The limits of pool and queue hold at the claim, not at the poll.", source="P14",
+    ),
+    Rule(
         name="limit_is_zero", kinds=FLOW, from_=UNSTARTED, to=_only(S.PENDING),
         when=rules.limit_is_zero,
         act=abort("The deployment's concurrency limit is 0, so the run could never start. Raise the limit."),

@@ -12,16 +12,20 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from eparch.core.decisions import Accept
+import msgspec
+
+from eparch.core.decisions import Accept, state_to_write
+from eparch.core.deployments import CollisionStrategy, Deployment, Flow
 from eparch.core.errors import NotFound, did_you_mean
 from eparch.core.pools import Claim, ClaimedRun, ClaimRuns, RenewClaims, Renewed, Work
-from eparch.core.states import Pending
-from eparch.orchestration.transition import NewClaim, propose
+from eparch.core.runs import FlowRun
+from eparch.core.states import Pending, StateType
+from eparch.orchestration.slots import Queue, deployment_slot, free_slots
+from eparch.orchestration.transition import NewClaim, claim_of, propose
 from eparch.store import claims, deployments, pools, runs
 from eparch.store.database import Database
+from eparch.store.runs import Stored
 from eparch.store.statement import Note, Steps
-
-Queue = tuple[UUID, str, bool, int | None, int]
 
 
 def claim(pool_name: str, request: ClaimRuns, now: datetime) -> Steps[Work]:
@@ -31,26 +35,21 @@ def claim(pool_name: str, request: ClaimRuns, now: datetime) -> Steps[Work]:
         NotFound: the pool, or a queue that is named, does not exist.
     """
     pool_id, is_paused, limit = yield from _pool(pool_name)
-    lease_until = now + timedelta(seconds=request.lease_seconds)
-    yield from pools.heartbeat(pool_id, request.worker_name, None, now)
-    cancel = (yield from claims.to_cancel(request.holding)) if request.holding else []
-    again = yield from _claimed_before(request, lease_until)
-    if again:
-        return Work(runs=again, cancel=cancel)
     queues = yield from chosen_queues(pool_id, pool_name, request.work_queue_names)
+    yield from claims.lock_pool(pool_id)
+    yield from pools.heartbeat(pool_id, request.worker_name, None, now)
     yield from pools.mark_polled([queue[0] for queue in queues], now)
+    cancel = (yield from claims.to_cancel(request.holding)) if request.holding else []
+    before = yield from claims.by_claim_id(request.claim_id)
+    if before:
+        again = yield from _claimed_before(before, now + timedelta(seconds=request.lease_seconds))
+        return Work(runs=again, cancel=cancel)
     if is_paused or request.limit == 0:
         return Work(cancel=cancel)
-    yield from claims.lock_pool(pool_id)
-    claimer = NewClaim(request.claim_id, request.worker_name, lease_until)
-    before = now + timedelta(seconds=request.prefetch_seconds)
-    taken: list[ClaimedRun] = []
+    taking = _Taking(pool_id, limit, request, now)
     for queue in queues:
-        free = yield from _free_slots(pool_id, limit, queue)
-        want = min(free, request.limit - len(taken))
-        if want > 0:
-            taken += yield from _take(queue[0], before, want, claimer, now)
-    return Work(runs=taken, cancel=cancel)
+        yield from taking.take(queue)
+    return Work(runs=taking.taken, cancel=cancel)
 
 
 def _pool(name: str) -> Steps[tuple[UUID, bool, int | None]]:
@@ -76,68 +75,77 @@ def chosen_queues(pool_id: UUID, pool_name: str, named: Sequence[str]) -> Steps[
     return [queue for queue in queues if not named or queue[1] in named]
 
 
-def _claimed_before(request: ClaimRuns, lease_until: datetime) -> Steps[list[ClaimedRun]]:
+def _claimed_before(before: Sequence[Claim], lease_until: datetime) -> Steps[list[ClaimedRun]]:
+    """The runs that the same request has taken, whose answer was lost, as far as nobody began them."""
     again = []
-    for old in (yield from claims.by_claim_id(request.claim_id)):
+    complete = _Completion()
+    for old in before:
         kept = yield from claims.renew(old.flow_run_id, old.token, lease_until)
-        complete = (yield from _complete(old.flow_run_id, old)) if kept else None
-        if complete is not None:
-            again.append(complete)
+        run = (yield from runs.flow_run_value(old.flow_run_id)) if kept else None
+        if run is not None and run.state_type is StateType.PENDING:
+            again.append((yield from complete(run, msgspec.structs.replace(old, lease_until=lease_until))))
     return again
 
 
-def _free_slots(pool_id: UUID, pool_limit: int | None, queue: Queue) -> Steps[int]:
-    queue_id, _, is_paused, queue_limit, _ = queue
-    if is_paused:
-        return 0
-    held = yield from claims.held(pool_id)
-    free = 1_000_000
-    if pool_limit is not None:
-        free = min(free, pool_limit - sum(held.values()))
-    if queue_limit is not None:
-        free = min(free, queue_limit - held.get(queue_id, 0))
-    return max(free, 0)
+class _Completion:
+    """Adds to claimed runs what is needed to start them; each deployment and flow is read once."""
+
+    def __init__(self) -> None:
+        self._deployments: dict[UUID, Deployment | None] = {}
+        self._flows: dict[UUID, Flow | None] = {}
+
+    def __call__(self, run: FlowRun, claim_: Claim) -> Steps[ClaimedRun]:
+        deployment = None
+        if run.deployment_id is not None:
+            if run.deployment_id not in self._deployments:
+                found = yield from deployments.deployment_value(run.deployment_id, claim_.claimed_at)
+                self._deployments[run.deployment_id] = found
+            deployment = self._deployments[run.deployment_id]
+        if run.flow_id not in self._flows:
+            self._flows[run.flow_id] = yield from deployments.flow_value(run.flow_id)
+        return ClaimedRun(claim=claim_, flow_run=run, deployment=deployment, flow=self._flows[run.flow_id])
 
 
-def _take(
-    queue_id: UUID, before: datetime, want: int, claimer: NewClaim, now: datetime
-) -> Steps[list[ClaimedRun]]:
-    taken: list[ClaimedRun] = []
-    # A run that its deployment's limit sends back is due again later, or cancelled: so this ends.
-    while len(taken) < want:
-        candidates = yield from claims.due(queue_id, before, want - len(taken))
-        if not candidates:
-            break
-        progress = False
-        for run_id, _ in candidates:
-            stored = yield from runs.flow_run_for_decision(run_id)
-            if stored is None:
-                continue
-            decision = yield from propose(stored, Pending(timestamp=now), now, claimer=claimer)
-            progress = progress or isinstance(decision, Accept) or bool(getattr(decision, "state", None))
-            if isinstance(decision, Accept):
-                complete = yield from _complete(run_id, None, claimer)
-                if complete is not None:
-                    taken.append(complete)
-        if not progress:
-            break
-    return taken
+class _Taking:
+    """One claim while it goes through the queues."""
 
+    def __init__(self, pool_id: UUID, limit: int | None, request: ClaimRuns, now: datetime) -> None:
+        lease_until = now + timedelta(seconds=request.lease_seconds)
+        self._claimer = NewClaim(request.claim_id, request.worker_name, lease_until)
+        self._before = now + timedelta(seconds=request.prefetch_seconds)
+        self._pool_id, self._limit, self._most, self._now = pool_id, limit, request.limit, now
+        self._complete = _Completion()
+        self.taken: list[ClaimedRun] = []
 
-def _complete(
-    run_id: UUID, claim_: Claim | None, claimer: NewClaim | None = None
-) -> Steps[ClaimedRun | None]:
-    if claim_ is None and claimer is not None:
-        mine = yield from claims.by_claim_id(claimer.claim_id)
-        claim_ = next((c for c in mine if c.flow_run_id == run_id), None)
-    run = yield from runs.flow_run_value(run_id)
-    if run is None or claim_ is None:
-        return None
-    deployment = None
-    if run.deployment_id is not None:
-        deployment = yield from deployments.deployment_value(run.deployment_id, claim_.claimed_at)
-    flow = yield from deployments.flow_value(run.flow_id)
-    return ClaimedRun(claim=claim_, flow_run=run, deployment=deployment, flow=flow)
+    def take(self, queue: Queue) -> Steps[None]:
+        """Take what is due of ``queue``, oldest first, inside every limit."""
+        free = yield from free_slots(self._pool_id, self._limit, queue)
+        want = min(free, self._most - len(self.taken))
+        # Each round takes a run or ends one; those behind a full deployment are not found again.
+        while want > 0:
+            candidates = yield from claims.due(queue[0], self._before, want)
+            changed = False
+            for run_id, _ in candidates:
+                stored = yield from runs.flow_run_for_decision(run_id)
+                if stored is None or (yield from self._must_wait(stored)):
+                    continue
+                decision = yield from propose(
+                    stored, Pending(timestamp=self._now), self._now, claimer=self._claimer
+                )
+                changed = changed or state_to_write(decision) is not None
+                if isinstance(decision, Accept):
+                    run = yield from runs.flow_run_value(run_id)
+                    assert run is not None
+                    own = claim_of(stored, self._claimer, self._now)
+                    self.taken.append((yield from self._complete(run, own)))
+                    want -= 1
+            if not changed:
+                return
+
+    def _must_wait(self, stored: Stored) -> Steps[bool]:
+        """Whether the run stays where it is, as its deployment is full: it is woken by the next free slot."""
+        slot = yield from deployment_slot(stored)
+        return slot is not None and slot.free <= 0 and slot.strategy is CollisionStrategy.ENQUEUE
 
 
 def renew(request: RenewClaims, now: datetime) -> Steps[Renewed]:
@@ -170,7 +178,7 @@ def due_runs(
     if is_paused:
         return found
     for queue in queues:
-        free = yield from _free_slots(pool_id, pool_limit, queue)
+        free = yield from free_slots(pool_id, pool_limit, queue)
         want = min(free, limit - len(found))
         if want <= 0:
             continue
@@ -181,9 +189,11 @@ def due_runs(
 
 
 def next_due(pool_name: str, names: Sequence[str]) -> Steps[tuple[UUID, datetime | None]]:
-    """The pool's id, and when the next run of these queues is due."""
-    pool_id, _, _ = yield from _pool(pool_name)
+    """The pool's id, and when the next run of these queues is due; of a paused one never."""
+    pool_id, is_paused, _ = yield from _pool(pool_name)
     queues = yield from chosen_queues(pool_id, pool_name, names)
+    if is_paused:
+        return pool_id, None
     when = yield from claims.next_due([queue[0] for queue in queues if not queue[2]])
     return pool_id, when
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -9,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from eparch.core import job_templates, parameters
-from eparch.core.decisions import Facts
+from eparch.core.decisions import Facts, state_to_write
 from eparch.core.deployments import Deployment
 from eparch.core.errors import Conflict, NotFound, ParametersInvalid
 from eparch.core.job_templates import Layer, Severity
@@ -17,8 +18,8 @@ from eparch.core.model import new_id
 from eparch.core.pools import DEFAULT_QUEUE
 from eparch.core.runs import Author, DeploymentFlowRunCreate, FlowRun, FlowRunCreate, TaskRun, TaskRunCreate
 from eparch.core.states import Pending, Scheduled, State, StateType, from_create
-from eparch.orchestration.transition import announce, first_state
-from eparch.store import deployments, pools, runs
+from eparch.orchestration.transition import announce, first_state, propose
+from eparch.store import deployments, pools, rows, runs
 from eparch.store.runs import Stored
 from eparch.store.statement import Note, Steps
 
@@ -43,7 +44,12 @@ def create_flow_run(body: FlowRunCreate, now: datetime, *, new_name: str) -> Ste
     flow = yield from deployments.read_flow(body.flow_id)
     if flow is None:
         raise NotFound("Flow not found", why=f"There is no flow {body.flow_id}.")
+    if body.deployment_id is not None:
+        deployment = yield from deployments.deployment_value(body.deployment_id, now)
+        if deployment is None:
+            raise NotFound("Deployment not found", why=f"There is no deployment {body.deployment_id}.")
     queue = yield from _queue(body.work_pool_name, body.work_queue_name, now)
+    template = (yield from pools.read_template(queue["work_pool_id"])) if queue is not None else None
     proposed = from_create(body.state, now) if body.state is not None else Pending(timestamp=now)
     run = FlowRun(
         id=new_id(),
@@ -62,9 +68,16 @@ def create_flow_run(body: FlowRunCreate, now: datetime, *, new_name: str) -> Ste
         infrastructure_document_id=body.infrastructure_document_id,
         job_variables=body.job_variables,
         deployment_id=body.deployment_id,
-        **_place(queue),
+        **place(queue),
     )
-    yield from insert_run(run, proposed, now, flow_name=flow["name"], pool_type=None)
+    yield from insert_run(
+        run,
+        proposed,
+        now,
+        flow_name=flow["name"],
+        flow_tags=rows.value_of(flow["tags"]),
+        pool_type=template[1] if template else None,
+    )
     made = yield from runs.read_flow_run(run.id, now)
     assert made is not None
     return Made(made, True)
@@ -79,13 +92,14 @@ def _queue(pool: str | None, queue: str | None, now: datetime) -> Steps[dict[str
     return found
 
 
-def _place(queue: dict[str, Any] | None) -> dict[str, Any]:
+def place(queue: dict[str, Any] | None) -> dict[str, Any]:
+    """The fields of a run that say where it waits; ``queue`` as the wire answers it."""
     if queue is None:
         return {}
     return {
-        "work_queue_id": queue["id"],
+        "work_queue_id": rows.id_of(queue["id"]),
         "work_queue_name": queue["name"],
-        "work_pool_id": queue["work_pool_id"],
+        "work_pool_id": rows.id_of(queue["work_pool_id"]),
         "work_pool_name": queue["work_pool_name"],
     }
 
@@ -137,10 +151,16 @@ def create_deployment_run(
         parent_task_run_id=body.parent_task_run_id,
         infrastructure_document_id=body.infrastructure_document_id or deployment.infrastructure_document_id,
         job_variables=body.job_variables or {},
-        **_place(queue),
+        **place(queue),
     )
     yield from insert_run(
-        run, proposed, now, flow_name=flow["name"], deployment_name=deployment.name, pool_type=pool_type
+        run,
+        proposed,
+        now,
+        flow_name=flow["name"],
+        flow_tags=rows.value_of(flow["tags"]),
+        deployment_name=deployment.name,
+        pool_type=pool_type,
     )
     made = yield from runs.read_flow_run(run.id, now)
     assert made is not None
@@ -212,21 +232,47 @@ def insert_run(
     now: datetime,
     *,
     flow_name: str,
+    flow_tags: Sequence[str] = (),
     deployment_name: str | None = None,
     pool_type: str | None = None,
     schedule_id: UUID | None = None,
 ) -> Steps[None]:
-    """Write ``run`` with its first state, its history and its event."""
+    """Write ``run`` with its first state, its history and its event.
+
+    Raises:
+        Conflict: a run cannot begin in ``proposed``.
+    """
+    placed = run.work_queue_id is not None or run.deployment_id is not None
+    if placed and proposed.type is not StateType.SCHEDULED:
+        yield from _insert_begun(run, proposed, now)
+        return
     facts = Facts(has_deployment=run.deployment_id is not None, is_subflow=run.parent_task_run_id is not None)
     state, columns = first_state(run, proposed, now, facts)
     fields = {name: getattr(run, name) for name in _FLOW_RUN_COLUMNS}
     columns = {**fields, **columns, "schedule_id": schedule_id}
     yield from runs.insert_flow_run(columns)
     yield from runs.append_flow_run_state(run.id, state)
-    stored = Stored(run=run, flow_name=flow_name, deployment_name=deployment_name, pool_type=pool_type)
+    stored = Stored(
+        run=run,
+        flow_name=flow_name,
+        flow_tags=list(flow_tags),
+        deployment_name=deployment_name,
+        pool_type=pool_type,
+    )
     yield from announce(stored, None, state, columns.get("run_count", 0), now)
     if state.type is StateType.SCHEDULED and run.work_pool_id is not None:
         yield Note("work", run.work_pool_id)
+
+
+def _insert_begun(run: FlowRun, proposed: State, now: datetime) -> Steps[None]:
+    """Write a run that does not begin by waiting: its claim and its slot are those of any other run."""
+    fields = {name: getattr(run, name) for name in _FLOW_RUN_COLUMNS}
+    yield from runs.insert_flow_run({**fields, "expected_start_time": now})
+    stored = yield from runs.flow_run_for_decision(run.id)
+    assert stored is not None
+    decision = yield from propose(stored, proposed, now)
+    if state_to_write(decision) is None:
+        raise Conflict(f"A run cannot begin as {proposed.name}.", why=str(getattr(decision, "reason", "")))
 
 
 _FLOW_RUN_COLUMNS = (
@@ -260,6 +306,8 @@ def create_task_run(body: TaskRunCreate, now: datetime) -> Steps[Made]:
         NotFound: its flow run does not exist.
     """
     if body.flow_run_id is not None:
+        if not (yield from runs.known_flow_runs([body.flow_run_id])):
+            raise NotFound("Flow run not found", why=f"There is no flow run {body.flow_run_id}.")
         existing = yield from runs.read_task_run_by_key(
             body.flow_run_id, body.task_key, body.dynamic_key, now
         )

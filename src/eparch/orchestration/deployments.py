@@ -26,7 +26,7 @@ from eparch.core.model import changes, new_id
 from eparch.core.pools import DEFAULT_QUEUE
 from eparch.orchestration.creation import check_job_variables, check_parameters
 from eparch.orchestration.pools import new_queue
-from eparch.store import claims, deployments, pools, runs
+from eparch.store import claims, deployments, pools, rows, runs
 from eparch.store.statement import Note, Steps
 
 Found = tuple[dict[str, Any], bool]
@@ -58,8 +58,9 @@ def create_deployment(body: DeploymentCreate, now: datetime) -> Steps[Found]:
     queue_id = yield from _queue_of(body.work_pool_name, body.work_queue_name, now)
     columns = _columns(body, now)
     columns["work_queue_id"] = queue_id
-    yield from _check(body, queue_id, now)
+    yield from _check(columns, queue_id, now)
     planned = [_schedule(s, now) for s in body.schedules]
+    _check_slugs(planned)
     existing = yield from deployments.deployment_id(body.flow_id, body.name)
     if existing is None:
         deployment_id = new_id()
@@ -67,12 +68,13 @@ def create_deployment(body: DeploymentCreate, now: datetime) -> Steps[Found]:
         yield from _replace_schedules(deployment_id, planned)
     else:
         deployment_id = existing
+        before = yield from deployments.deployment_value(deployment_id, now)
         yield from deployments.write_deployment(deployment_id, columns)
         # An empty list cannot be told from one left out; Prefect's client always sends what is wanted.
-        if (yield from _sync_schedules(deployment_id, planned)) or body.paused:
+        yield from _sync_schedules(deployment_id, planned, now)
+        if before is not None and _runs_differ(before, columns):
             yield from runs.forget_scheduled(deployment_id, now)
-    yield from deployments.reschedule(deployment_id)
-    yield Note("schedules", deployment_id)
+    yield from _tell(deployment_id, queue_id, now)
     made = yield from deployments.read_deployment(deployment_id, now)
     assert made is not None
     return made, existing is None
@@ -100,6 +102,30 @@ _PLAIN = (
 )
 
 
+def _runs_differ(before: Deployment, columns: dict[str, Any]) -> bool:
+    """Whether runs that schedules made before ``columns`` were written are not as they would be made now."""
+    if columns.get("paused"):
+        return True
+    given = ("parameters", "tags", "labels", "version", "work_queue_id")
+    return any(name in columns and columns[name] != getattr(before, name) for name in given)
+
+
+def _tell(deployment_id: UUID, queue_id: UUID | None, now: datetime) -> Steps[None]:
+    """Let the scheduler look again, and who waits for work: a limit may have changed."""
+    yield from deployments.reschedule(deployment_id)
+    yield Note("schedules", deployment_id)
+    queue = (yield from pools.read_queue(queue_id, now)) if queue_id is not None else None
+    if queue is not None:
+        yield Note("work", rows.id_of(queue["work_pool_id"]))
+
+
+def _check_slugs(planned: Sequence[DeploymentSchedule]) -> None:
+    slugs = [schedule.slug for schedule in planned if schedule.slug]
+    twice = sorted({slug for slug in slugs if slugs.count(slug) > 1})
+    if twice:
+        raise Conflict(f"Several schedules have the slug '{twice[0]}'.", fix="Give each one of its own.")
+
+
 def _columns(body: DeploymentCreate, now: datetime) -> dict[str, Any]:
     columns = {name: getattr(body, name) for name in _PLAIN}
     return {
@@ -125,20 +151,22 @@ def _queue_of(pool: str | None, queue: str | None, now: datetime) -> Steps[UUID 
     return made
 
 
-def _check(body: DeploymentCreate, queue_id: UUID | None, now: datetime) -> Steps[None]:
-    if body.enforce_parameter_schema and body.parameter_openapi_schema and body.parameters:
+def _check(columns: dict[str, Any], queue_id: UUID | None, now: datetime) -> Steps[None]:
+    """What is to be written fits its schema and its pool; what only a run must have may be missing."""
+    schema, given = columns.get("parameter_openapi_schema"), columns.get("parameters")
+    if columns.get("enforce_parameter_schema") and schema and given:
         probe = Deployment(
             id=new_id(),
-            name=body.name,
-            flow_id=body.flow_id,
-            parameter_openapi_schema={**body.parameter_openapi_schema, "required": []},
+            name="",
+            flow_id=columns["flow_id"],
+            parameter_openapi_schema={**schema, "required": []},
         )
-        check_parameters(probe, body.parameters, True)
+        check_parameters(probe, given, True)
     if queue_id is not None:
         queue = yield from pools.read_queue(queue_id, now)
         template = (yield from pools.read_template(queue["work_pool_id"])) if queue else None
         if template is not None:
-            check_job_variables(template[0], body.job_variables, {}, required=False)
+            check_job_variables(template[0], columns["job_variables"], {}, required=False)
 
 
 def _schedule(body: DeploymentScheduleCreate, now: datetime) -> DeploymentSchedule:
@@ -174,17 +202,18 @@ def _replace_schedules(deployment_id: UUID, planned: Sequence[DeploymentSchedule
         yield from deployments.insert_schedule(msgspec.structs.replace(schedule, deployment_id=deployment_id))
 
 
-def _sync_schedules(deployment_id: UUID, planned: Sequence[DeploymentSchedule]) -> Steps[bool]:
-    """Bring the stored schedules to ``planned``; one that stays keeps its id. True: something changed."""
+def _sync_schedules(deployment_id: UUID, planned: Sequence[DeploymentSchedule], now: datetime) -> Steps[None]:
+    """Bring the stored schedules to ``planned``; one that stays keeps its id.
+
+    Only the runs that a changed or removed schedule has made for later are forgotten (row D15).
+    """
     stored = yield from deployments.read_schedules(deployment_id)
-    changed = False
     for schedule in planned:
         twin = next((s for s in stored if _same(s, schedule)), None)
         if twin is None:
             yield from deployments.insert_schedule(
                 msgspec.structs.replace(schedule, deployment_id=deployment_id)
             )
-            changed = True
             continue
         stored.remove(twin)
         fields = {
@@ -194,11 +223,10 @@ def _sync_schedules(deployment_id: UUID, planned: Sequence[DeploymentSchedule]) 
         }
         if fields:
             yield from deployments.write_schedule(twin.id, {**fields, "updated": schedule.updated})
-            changed = True
+            yield from runs.forget_scheduled(deployment_id, now, twin.id)
     for gone in stored:
         yield from deployments.delete_schedule(gone.id)
-        changed = True
-    return changed
+        yield from runs.forget_scheduled(deployment_id, now, gone.id)
 
 
 def _same(stored: DeploymentSchedule, planned: DeploymentSchedule) -> bool:
@@ -212,7 +240,7 @@ def update_deployment(deployment_id: UUID, patch: DeploymentUpdate, now: datetim
 
     Raises:
         NotFound: there is no such deployment, or the work pool that it names does not exist.
-        Conflict: its job variables do not fit.
+        Conflict: its parameters or job variables do not fit.
         Invalid: a schedule cannot be used.
     """
     current = yield from deployments.deployment_value(deployment_id, now)
@@ -228,23 +256,22 @@ def update_deployment(deployment_id: UUID, patch: DeploymentUpdate, now: datetim
     if pool is not None or queue is not None:
         queue_id = yield from _queue_of(pool or current.work_pool_name, queue, now)
         columns["work_queue_id"] = queue_id
-    if "job_variables" in columns and queue_id is not None:
-        found = yield from pools.read_queue(queue_id, now)
-        template = (yield from pools.read_template(found["work_pool_id"])) if found else None
-        if template is not None:
-            check_job_variables(template[0], columns["job_variables"], {}, required=False)
+    if not _CHECKED.isdisjoint(columns):
+        whole = {name: getattr(current, name) for name in (*_CHECKED, "flow_id")}
+        yield from _check({**whole, **columns}, queue_id, now)
     yield from deployments.write_deployment(deployment_id, {**columns, "updated": now})
-    changed = False
     if schedules_ is not None:
-        planned = [_planned(update, now) for update in schedules_]
-        changed = yield from _sync_schedules(deployment_id, planned)
-    paused = columns.get("paused") is True and not current.paused
-    if changed or paused or "parameters" in columns:
+        planned = [_planned(update, current, now) for update in schedules_]
+        _check_slugs(planned)
+        yield from _sync_schedules(deployment_id, planned, now)
+    if _runs_differ(current, columns):
         yield from runs.forget_scheduled(deployment_id, now)
-    yield from deployments.reschedule(deployment_id)
-    yield Note("schedules", deployment_id)
+    yield from _tell(deployment_id, queue_id, now)
 
 
+_CHECKED = frozenset(
+    {"parameters", "parameter_openapi_schema", "enforce_parameter_schema", "job_variables", "work_queue_id"}
+)
 _NEVER_NULL = {"job_variables": {}, "parameters": {}, "tags": [], "enforce_parameter_schema": True}
 
 
@@ -252,8 +279,15 @@ def _not_null(given: dict[str, Any]) -> dict[str, Any]:
     return {k: _NEVER_NULL[k] if v is None and k in _NEVER_NULL else v for k, v in given.items()}
 
 
-def _planned(update: DeploymentScheduleUpdate, now: datetime) -> DeploymentSchedule:
+def _planned(update: DeploymentScheduleUpdate, current: Deployment, now: datetime) -> DeploymentSchedule:
+    """The schedule that ``update`` wants; what it leaves out of a schedule that it names stays (wire 4.4)."""
     fields = {name: value for name, value in changes(update).items() if value is not None}
+    slug = fields.get("replaces") or fields.get("slug")
+    twin = next((s for s in current.schedules if slug and s.slug == slug), None)
+    if twin is not None:
+        kept = ("schedule", "active", "max_scheduled_runs", "parameters", "slug")
+        stored = {name: value for name in kept if (value := getattr(twin, name)) is not None}
+        fields = {**stored, **fields}
     if "schedule" not in fields:
         raise Invalid("Invalid schedules: each needs a `schedule`.")
     return _schedule(msgspec.convert(fields, DeploymentScheduleCreate), now)
@@ -284,12 +318,13 @@ def create_schedules(
         raise NotFound("Deployment not found")
     stored = yield from deployments.read_schedules(deployment_id)
     slugs = {s.slug for s in stored if s.slug}
-    made = []
+    made: list[DeploymentSchedule] = []
     for body in bodies:
         if body.slug and body.slug in slugs:
             raise Conflict(f"The deployment has a schedule with the slug '{body.slug}' already.")
         schedule = msgspec.structs.replace(_schedule(body, now), deployment_id=deployment_id)
         yield from deployments.insert_schedule(schedule)
+        slugs.add(schedule.slug or "")
         made.append(schedule)
     yield Note("schedules", deployment_id)
     return made
@@ -303,15 +338,16 @@ def update_schedule(
     Raises:
         NotFound: the deployment has no such schedule.
     """
-    yield from _own_schedule(deployment_id, schedule_id)
+    stored = yield from _own_schedule(deployment_id, schedule_id)
     given = {name: value for name, value in changes(patch).items() if name != "replaces"}
     if given.get("schedule") is not None:
         given["schedule"] = checked(given["schedule"])
+    if given.get("slug") and any(s.slug == given["slug"] and s.id != schedule_id for s in stored):
+        raise Conflict(f"The deployment has a schedule with the slug '{given['slug']}' already.")
     required = ("schedule", "active", "parameters")
     columns = {name: value for name, value in given.items() if value is not None or name not in required}
     yield from deployments.write_schedule(schedule_id, {**columns, "updated": now, "scheduled_until": None})
-    yield from runs.forget_scheduled(deployment_id, now)
-    yield from deployments.reschedule(deployment_id)
+    yield from runs.forget_scheduled(deployment_id, now, schedule_id)
     yield Note("schedules", deployment_id)
 
 
@@ -323,12 +359,12 @@ def delete_schedule(deployment_id: UUID, schedule_id: UUID, now: datetime) -> St
     """
     yield from _own_schedule(deployment_id, schedule_id)
     yield from deployments.delete_schedule(schedule_id)
-    yield from runs.forget_scheduled(deployment_id, now)
-    yield from deployments.reschedule(deployment_id)
+    yield from runs.forget_scheduled(deployment_id, now, schedule_id)
     yield Note("schedules", deployment_id)
 
 
-def _own_schedule(deployment_id: UUID, schedule_id: UUID) -> Steps[None]:
+def _own_schedule(deployment_id: UUID, schedule_id: UUID) -> Steps[list[DeploymentSchedule]]:
     stored = yield from deployments.read_schedules(deployment_id)
     if not any(schedule.id == schedule_id for schedule in stored):
         raise NotFound("Schedule not found")
+    return stored

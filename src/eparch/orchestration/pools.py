@@ -18,7 +18,7 @@ from eparch.core.pools import (
     WorkQueueCreate,
     WorkQueueUpdate,
 )
-from eparch.store import claims, pools
+from eparch.store import claims, pools, rows
 from eparch.store.statement import Note, Steps
 
 
@@ -122,6 +122,7 @@ def create_queue(pool_name: str, body: WorkQueueCreate, now: datetime) -> Steps[
     pool = yield from claims.read_pool(pool_name)
     if pool is None:
         raise NotFound(f'Work pool "{pool_name}" not found.')
+    yield from claims.lock_pool(pool[0])
     known = yield from pools.queue_priorities(pool[0])
     if any(name == body.name for _, name, _ in known):
         raise Conflict("A work queue with this name already exists in this work pool.")
@@ -154,6 +155,7 @@ def update_queue(pool_name: str, queue_name: str, patch: WorkQueueUpdate, now: d
     Raises:
         NotFound: there is no such queue.
         Invalid: the default queue would get another name.
+        Conflict: the pool has another queue of that name.
     """
     queue = yield from pools.read_queue_by_name(pool_name, queue_name, now)
     if queue is None:
@@ -163,11 +165,15 @@ def update_queue(pool_name: str, queue_name: str, patch: WorkQueueUpdate, now: d
         raise Invalid("The default queue keeps its name.")
     nullable = ("description", "concurrency_limit", "filter")
     columns = {key: value for key, value in given.items() if value is not None or key in nullable}
-    if "priority" in columns:
-        known = yield from pools.queue_priorities(queue["work_pool_id"])
-        yield from _make_room(known, columns["priority"], now, of=queue["id"])
-    yield from pools.write_queue(queue["id"], {**columns, "updated": now})
-    yield Note("work", queue["work_pool_id"])
+    pool_id, queue_id = rows.id_of(queue["work_pool_id"]), rows.id_of(queue["id"])
+    yield from claims.lock_pool(pool_id)
+    known = yield from pools.queue_priorities(pool_id)
+    if any(name == columns.get("name") and id_ != queue_id for id_, name, _ in known):
+        raise Conflict(f"The work pool '{pool_name}' has a queue called '{columns['name']}' already.")
+    if columns.get("priority") not in (None, queue["priority"]):
+        yield from _make_room(known, columns["priority"], now, of=queue_id)
+    yield from pools.write_queue(queue_id, {**columns, "updated": now})
+    yield Note("work", pool_id)
 
 
 def delete_queue(pool_name: str, queue_name: str, now: datetime) -> Steps[None]:
@@ -182,7 +188,7 @@ def delete_queue(pool_name: str, queue_name: str, now: datetime) -> Steps[None]:
         raise NotFound(f"Work queue '{queue_name}' of work pool '{pool_name}' not found.")
     if queue_name == DEFAULT_QUEUE:
         raise Conflict("The default queue of a work pool cannot be deleted.")
-    yield from pools.delete_queue(queue["id"])
+    yield from pools.delete_queue(rows.id_of(queue["id"]))
 
 
 def read_queues(pool_name: str, query: Query, now: datetime) -> Steps[list[dict[str, Any]]]:

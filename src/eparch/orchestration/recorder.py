@@ -2,7 +2,7 @@
 
 Events may come twice, late or in any order: a batch is read once, put in the order of its states, and
 written with a handful of statements however many events it has. A state is history whenever it comes;
-the run's row follows the newest.
+the run's row follows the newest, and is counted again from the whole history when one comes late.
 """
 
 from __future__ import annotations
@@ -40,8 +40,12 @@ class _Reported(Value, frozen=True, kw_only=True):
     empirical_policy: TaskRunPolicy = msgspec.field(default_factory=TaskRunPolicy)
     tags: list[str] = []
     labels: dict[str, Any] | None = None
-    task_inputs: dict[str, Any] = {}
+    task_inputs: dict[str, list[dict[str, Any]]] = {}
     flow_run_run_count: int = 0
+    run_count: int = 0
+    total_run_time: float = 0.0
+    start_time: Timestamp | None = None
+    expected_start_time: Timestamp | None = None
 
 
 class _ReportedState(Value, frozen=True, kw_only=True):
@@ -59,6 +63,17 @@ class _Report(msgspec.Struct, frozen=True):
     flow_run_id: UUID | None
     run: _Reported
     state: State
+
+
+Moment = tuple[datetime, int]
+"""Where a state stands in a history."""
+
+_RANK = {StateType.SCHEDULED: 0, StateType.PENDING: 1, StateType.RUNNING: 2}
+
+
+def _moment(state: State) -> Moment:
+    """States of the same microsecond stand in the order in which a run goes through them."""
+    return state.timestamp, _RANK.get(state.type, 3)
 
 
 def record(events: Sequence[Event], now: datetime) -> Steps[None]:
@@ -116,44 +131,93 @@ def _flow_run_of(event: Event) -> UUID | None:
 def _record_reports(reports: list[_Report], now: datetime) -> Steps[None]:
     parents = list({r.flow_run_id for r in reports if r.flow_run_id is not None})
     known = (yield from runs.known_flow_runs(parents)) if parents else set()
+    reports = [r for r in reports if r.flow_run_id is None or r.flow_run_id in known]
+    if not reports:
+        return
+    reports.sort(key=lambda report: _moment(report.state))
+    progress = yield from runs.task_progress(list({report.task_run_id for report in reports}))
+    same = yield from _same_runs(reports, progress)
     by_run: dict[UUID, list[_Report]] = {}
     for report in reports:
-        if report.flow_run_id is None or report.flow_run_id in known:
-            by_run.setdefault(report.task_run_id, []).append(report)
-    if not by_run:
-        return
-    progress = yield from runs.task_progress(list(by_run))
-    columns = [
-        _advanced(run_id, sorted(found, key=_moment), progress.get(run_id), now)
-        for run_id, found in by_run.items()
-    ]
+        by_run.setdefault(same.get(report.task_run_id, report.task_run_id), []).append(report)
+    late = [run_id for run_id, found in by_run.items() if _comes_late(found, progress.get(run_id))]
+    histories = (yield from runs.task_histories(late)) if late else {}
+    whole = (yield from runs.task_rows(late)) if late else {}
+    columns = []
+    # In the order of their ids, so that two batches at once do not wait for each other.
+    for run_id in sorted(by_run):
+        found = by_run[run_id]
+        if run_id in whole:
+            columns.append(_replayed(whole[run_id], histories.get(run_id, []), found, now))
+        else:
+            columns.append(_advanced(run_id, found, progress.get(run_id), now))
     yield from runs.record_task_runs(columns)
     yield from runs.append_task_run_states(
         [(run_id, report.state) for run_id, found in by_run.items() for report in found]
     )
 
 
-def _moment(report: _Report) -> datetime:
-    return report.state.timestamp
+def _same_runs(reports: list[_Report], progress: dict[UUID, dict[str, Any]]) -> Steps[dict[UUID, UUID]]:
+    """New ids of task runs that are there already: a flow that is run again names the same tasks anew.
+
+    A task run is one by its flow run, task key and dynamic key (wire 4.2). What is stored of the runs that
+    are meant is added to ``progress``.
+    """
+    by_task: dict[tuple[UUID, str], dict[str, list[UUID]]] = {}
+    for report in reports:
+        if report.flow_run_id is not None and report.task_run_id not in progress:
+            keys = by_task.setdefault((report.flow_run_id, report.run.task_key), {})
+            keys.setdefault(report.run.dynamic_key, []).append(report.task_run_id)
+    same: dict[UUID, UUID] = {}
+    for (flow_run_id, task_key), keys in by_task.items():
+        stored = yield from runs.ids_by_dynamic_key(flow_run_id, task_key, list(keys))
+        for dynamic_key, ids in keys.items():
+            first = stored.get(dynamic_key, ids[0])
+            same.update((id_, first) for id_ in ids if id_ != first)
+    missing = {id_ for id_ in same.values() if id_ not in progress}
+    if missing:
+        progress.update((yield from runs.task_progress(list(missing))))
+    return same
+
+
+def _comes_late(found: list[_Report], before: dict[str, Any] | None) -> bool:
+    """Whether the first of ``found`` stands before the newest state that is stored."""
+    if before is None or before["state_timestamp"] is None:
+        return False
+    newest = (before["state_timestamp"], _RANK.get(StateType(before["state_type"]), 3))
+    return _moment(found[0].state) < newest
 
 
 def _advanced(
     run_id: UUID, found: list[_Report], before: dict[str, Any] | None, now: datetime
 ) -> dict[str, Any]:
-    """The row of a task run after ``found``, in the order of their states, on top of what was there."""
-    progress = dict(before) if before else _fresh(found[0].state.timestamp, now)
+    """The row of a task run after ``found``, which follow what is stored of it."""
+    progress = dict(before) if before else {**_BLANK, "created": now}
     for report in found:
-        at = progress["state_timestamp"]
-        if at is None or report.state.timestamp >= at:
-            _step(progress, report.state)
-        else:
-            _late(progress, report.state)
-    return {**_row(run_id, found[-1]), **progress, "updated": now}
+        _step(progress, report.state)
+    return {"id": run_id, **progress, **_told(found[-1].run, progress), **_row(found[-1]), "updated": now}
 
 
-def _fresh(first: datetime, now: datetime) -> dict[str, Any]:
-    progress: dict[str, Any] = dict.fromkeys(rows.TASK_PROGRESS)
-    return {**progress, "created": now, "run_count": 0, "total_run_time": 0.0, "expected_start_time": first}
+def _replayed(
+    row: dict[str, Any], history: list[State], found: list[_Report], now: datetime
+) -> dict[str, Any]:
+    """The row of a task run when states came after those which followed them: all are counted again."""
+    progress: dict[str, Any] = dict(_BLANK)
+    newest = found[-1]
+    for state in sorted([*history, *(report.state for report in found)], key=_moment):
+        _step(progress, state)
+    if progress["state_id"] == newest.state.id:
+        return {**row, **progress, **_told(newest.run, progress), **_row(newest), "updated": now}
+    # What the newest event told stays; only what nobody told is what was counted.
+    for name in ("run_count", "total_run_time"):
+        progress[name] = max(row[name], progress[name])
+    for name in ("start_time", "expected_start_time"):
+        progress[name] = min(filter(None, (row[name], progress[name])), default=None)
+    return {**row, **progress, "updated": now}
+
+
+_BLANK: dict[str, Any] = {**dict.fromkeys(rows.TASK_PROGRESS), "run_count": 0, "total_run_time": 0.0}
+del _BLANK["created"]
 
 
 def _step(progress: dict[str, Any], state: State) -> None:
@@ -164,26 +228,27 @@ def _step(progress: dict[str, Any], state: State) -> None:
     if state.type is StateType.RUNNING:
         progress["run_count"] += 1
         progress["start_time"] = progress["start_time"] or state.timestamp
+    scheduled = state.state_details.scheduled_time if state.type is StateType.SCHEDULED else None
+    progress["next_scheduled_start_time"] = scheduled
+    if progress["expected_start_time"] is None:
+        progress["expected_start_time"] = scheduled or state.timestamp
     progress["end_time"] = state.timestamp if state.type in FINAL else None
     progress.update(rows.state_columns(state))
 
 
-def _late(progress: dict[str, Any], state: State) -> None:
-    """Account for a state that came after the ones which followed it."""
-    progress["expected_start_time"] = min(progress["expected_start_time"], state.timestamp)
-    if state.type is StateType.RUNNING:
-        progress["run_count"] += 1
-        first = progress["start_time"] is None or state.timestamp < progress["start_time"]
-        if first:
-            progress["start_time"] = state.timestamp
-        if progress["end_time"] is not None and progress["total_run_time"] == 0.0:
-            progress["total_run_time"] = (progress["end_time"] - state.timestamp).total_seconds()
+def _told(run: _Reported, progress: dict[str, Any]) -> dict[str, Any]:
+    """What the run's process counted itself: it knows of states whose events were lost."""
+    return {
+        "run_count": run.run_count or progress["run_count"],
+        "total_run_time": run.total_run_time or progress["total_run_time"],
+        "start_time": run.start_time or progress["start_time"],
+        "expected_start_time": run.expected_start_time or progress["expected_start_time"],
+    }
 
 
-def _row(run_id: UUID, report: _Report) -> dict[str, Any]:
+def _row(report: _Report) -> dict[str, Any]:
     run = report.run
     return {
-        "id": run_id,
         "name": run.name or f"{run.task_key}-{run.dynamic_key}",
         "flow_run_id": report.flow_run_id,
         "task_key": run.task_key,
@@ -195,6 +260,5 @@ def _row(run_id: UUID, report: _Report) -> dict[str, Any]:
         "tags": run.tags,
         "labels": run.labels or {},
         "task_inputs": run.task_inputs,
-        "next_scheduled_start_time": report.state.state_details.scheduled_time,
         "flow_run_run_count": run.flow_run_run_count,
     }

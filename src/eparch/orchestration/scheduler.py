@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -10,16 +11,22 @@ import coolname
 
 from eparch.core import schedules
 from eparch.core.deployments import schedule_of
+from eparch.core.errors import Unavailable
 from eparch.core.model import new_id
 from eparch.core.runs import Author, FlowRun
 from eparch.core.states import Scheduled
-from eparch.orchestration.creation import insert_run
-from eparch.store import deployments, pools, runs
+from eparch.orchestration.creation import insert_run, place
+from eparch.store import deployments, pools, rows, runs
 from eparch.store.database import Database
 from eparch.store.statement import Steps
 
+logger = logging.getLogger("eparch.server")
+
 BATCH = 50
 """Schedules of one transaction."""
+
+AFTER_FAILURE = timedelta(minutes=5)
+"""A schedule that could not be planned is tried again after this long."""
 
 NEVER = timedelta(days=1)
 """A schedule without a next run is looked at again after this long."""
@@ -37,22 +44,38 @@ class Scheduler:
     async def run_once(self, database: Database, now: datetime) -> bool:
         """Make the runs that are missing at ``now``."""
         due = await database.scan(deployments.to_schedule, now, BATCH)
-        for schedule in due:
-            await database.write(plan, schedule, now)
+        for schedule_id in due:
+            try:
+                await database.write(plan, schedule_id, now)
+            except Unavailable:
+                raise
+            except Exception:
+                # One schedule that cannot be used does not keep the others from running.
+                logger.exception("The schedule %s cannot be planned; it is tried again.", schedule_id)
+                await database.write(deployments.scheduled_until, schedule_id, now + AFTER_FAILURE)
         return len(due) == BATCH
 
 
-def plan(schedule: dict[str, Any], now: datetime) -> Steps[int]:
-    """Make the missing runs of one schedule; how many it were.
+def plan(schedule_id: UUID, now: datetime) -> Steps[int]:
+    """Make the missing runs of one schedule as it stands now; how many it were.
 
     A run's idempotency key holds its schedule and time, so that planning twice makes it once.
+
+    Raises:
+        ScheduleInvalid: the stored schedule cannot be used.
     """
+    schedule = yield from deployments.schedule_to_plan(schedule_id, now)
+    if schedule is None:
+        return 0
     most = schedule["max_scheduled_runs"] or 100
     times = schedules.upcoming(schedule_of(schedule["schedule"]), now, max_runs=most)
-    queue = None
-    if times and schedule["work_queue_id"] is not None:
-        queue = yield from pools.read_queue(schedule["work_queue_id"], now)
-    flow = (yield from deployments.read_flow(schedule["flow_id"])) if times else None
+    queue = template = flow = None
+    if times:
+        flow = yield from deployments.read_flow(schedule["flow_id"])
+        if schedule["work_queue_id"] is not None:
+            queue = yield from pools.read_queue(schedule["work_queue_id"], now)
+    if queue is not None:
+        template = yield from pools.read_template(queue["work_pool_id"])
     made = 0
     for when in times:
         key = f"scheduled {schedule['deployment_id']} {schedule['id']} {when.isoformat()}"
@@ -64,7 +87,9 @@ def plan(schedule: dict[str, Any], now: datetime) -> Steps[int]:
                 Scheduled(when, timestamp=now),
                 now,
                 flow_name=flow["name"],
+                flow_tags=rows.value_of(flow["tags"]),
                 deployment_name=schedule["deployment_name"],
+                pool_type=template[1] if template else None,
                 schedule_id=schedule["id"],
             )
             made += 1
@@ -75,16 +100,6 @@ def plan(schedule: dict[str, Any], now: datetime) -> Steps[int]:
 
 def _run(schedule: dict[str, Any], queue: dict[str, Any] | None, key: str, now: datetime) -> FlowRun:
     deployment_id: UUID = schedule["deployment_id"]
-    place = (
-        {}
-        if queue is None
-        else {
-            "work_queue_id": queue["id"],
-            "work_queue_name": queue["name"],
-            "work_pool_id": queue["work_pool_id"],
-            "work_pool_name": queue["work_pool_name"],
-        }
-    )
     return FlowRun(
         id=new_id(),
         created=now,
@@ -104,7 +119,7 @@ def _run(schedule: dict[str, Any], queue: dict[str, Any] | None, key: str, now: 
         auto_scheduled=True,
         created_by=Author(id=schedule["id"], type="SCHEDULE", display_value=_shown(schedule["schedule"])),
         job_variables={},
-        **place,
+        **place(queue),
     )
 
 

@@ -21,13 +21,11 @@ from eparch.core.decisions import (
     Enclosing,
     Facts,
     Reject,
-    Slot,
     Wait,
     answer_of,
     state_to_write,
     written,
 )
-from eparch.core.deployments import CollisionStrategy
 from eparch.core.errors import Conflict, NotFound
 from eparch.core.model import new_id
 from eparch.core.pools import Claim
@@ -35,6 +33,7 @@ from eparch.core.run_events import related_to, transition_event
 from eparch.core.runs import FlowRun, SetState, StateAnswer, TaskRun
 from eparch.core.states import CLAIMED, State, StateType, from_create
 from eparch.core.transitions import decide
+from eparch.orchestration import slots
 from eparch.store import claims, records, rows, runs
 from eparch.store.runs import Stored
 from eparch.store.statement import Note, Steps
@@ -87,6 +86,9 @@ def propose(
     ``own``: the server itself proposes, as the watchdog does; it speaks for the claim that stands.
     """
     facts = yield from _facts(stored, token, own)
+    if proposed.type is StateType.PENDING and claimer is None and not force:
+        full = yield from slots.pool_is_full(stored)
+        facts = msgspec.structs.replace(facts, pool_is_full=full)
     decision = decide(stored.run, proposed, facts, now, force=force)
     state = state_to_write(decision)
     if state is not None and isinstance(decision, (Accept, Reject)):
@@ -95,36 +97,46 @@ def propose(
 
 
 def _facts(stored: Stored, token: int | None, own: bool) -> Steps[Facts]:
-    run, claim = stored.run, stored.claim
-    current = claim.token if claim is not None and claim.lease_until is not None else None
-    if claim is None and token is not None and run.parent_task_run_id is not None:
-        current = yield from runs.token_above(run.parent_task_run_id)
-    slot = None
-    if stored.slot_limit is not None and run.deployment_id is not None:
-        slot = yield from _slot(stored)
+    presented, current = yield from _tokens(stored, token)
+    slot = yield from slots.deployment_slot(stored)
     return Facts(
-        has_deployment=run.deployment_id is not None,
-        is_subflow=run.parent_task_run_id is not None,
-        presented_token=current if own else token,
+        has_deployment=stored.run.deployment_id is not None,
+        is_subflow=stored.run.parent_task_run_id is not None,
+        presented_token=current if own else presented,
         current_token=current,
         slot=slot,
     )
 
 
-def _slot(stored: Stored) -> Steps[Slot]:
-    assert stored.run.deployment_id is not None
-    assert stored.slot_limit is not None
-    taken = yield from runs.slots_taken(stored.run.deployment_id)
-    options = stored.slot_options or {}
-    state = stored.run.state
-    named = state.state_details.deployment_concurrency_lease_id if state is not None else None
-    return Slot(
-        limit=stored.slot_limit,
-        free=max(stored.slot_limit - taken, 0),
-        lease_id=new_id(),
-        held=stored.slot_id is not None and stored.slot_id == named,
-        strategy=CollisionStrategy(options.get("collision_strategy", "ENQUEUE")),
-    )
+DEEPEST = 100
+"""Flow runs around a run that are looked at for the claim that governs it."""
+
+
+def _tokens(stored: Stored, presented: int | None) -> Steps[tuple[int | None, int | None]]:
+    """The presented token and that of the claim which governs the run: its own, or one around it.
+
+    A token that cannot be meant for this run, because nobody ever claimed it or a run around it, is none:
+    a flow's process shows its token with everything it sends.
+    """
+    claim = stored.claim
+    if claim is not None:
+        return presented, claim.token if claim.lease_until is not None else None
+    if presented is None:
+        return None, None
+    last, token = yield from _governing(stored.run.parent_task_run_id)
+    return (presented if stored.fencing_token or last else None), token
+
+
+def _governing(task_run_id: UUID | None) -> Steps[tuple[int, int | None]]:
+    """``(last token, token of the claim that stands)`` of the nearest claimed flow run around a task run."""
+    for _ in range(DEEPEST):
+        around = (yield from runs.above(task_run_id)) if task_run_id is not None else None
+        if around is None:
+            break
+        if around.fencing_token:
+            return around.fencing_token, around.token
+        task_run_id = around.parent_task_run_id
+    return 0, None
 
 
 def _write(
@@ -135,7 +147,7 @@ def _write(
     policy = columns.get("empirical_policy")
     if policy is not None:
         columns["in_process_retry"] = policy.retry_type == "in_process"
-    takes = effects.claim == "take" and (run.work_queue_id is not None or run.deployment_id is not None)
+    takes = _takes(stored, effects, state)
     if takes:
         columns["fencing_token"] = stored.fencing_token + 1
     changed = yield from runs.write_flow_run(run.id, columns, was=run.state_id)
@@ -146,6 +158,14 @@ def _write(
     yield from announce(stored, run.state, state, columns.get("run_count", run.run_count), now)
 
 
+def _takes(stored: Stored, effects: Effects, state: State) -> bool:
+    """A run of a pool or a deployment has a claim while it may have a process, however it came to one."""
+    run = stored.run
+    if stored.claim is not None or (run.work_queue_id is None and run.deployment_id is None):
+        return False
+    return effects.claim == "take" or (effects.claim == "keep" and state.type in CLAIMED)
+
+
 def _write_claim(
     stored: Stored, effects: Effects, takes: bool, state: State, now: datetime, claimer: NewClaim | None
 ) -> Steps[None]:
@@ -154,21 +174,20 @@ def _write_claim(
         yield from claims.delete_claim(run.id)
         yield Note("work", run.work_pool_id)
     if takes:
-        yield from claims.insert_claim(_new_claim(stored, claimer, now))
+        yield from claims.insert_claim(claim_of(stored, claimer, now))
     if effects.slot == "take" and effects.lease_id is not None:
-        if not takes and stored.claim is None:
-            yield from claims.insert_claim(_new_claim(stored, claimer, now))
         yield from claims.set_slot(run.id, effects.lease_id, run.deployment_id)
     elif effects.slot == "release" and effects.claim == "keep":
         yield from claims.set_slot(run.id, None, None)
         yield Note("work", run.work_pool_id)
     if state.type is StateType.SCHEDULED and run.work_pool_id is not None:
         yield Note("work", run.work_pool_id)
-    if state.type in (StateType.CANCELLING, StateType.CANCELLED) and run.state_type in CLAIMED:
+    if state.type in (StateType.CANCELLING, StateType.CANCELLED) and stored.claim is not None:
         yield Note("cancel", run.id)
 
 
-def _new_claim(stored: Stored, claimer: NewClaim | None, now: datetime) -> Claim:
+def claim_of(stored: Stored, claimer: NewClaim | None, now: datetime) -> Claim:
+    """The claim that the run gets when it is taken now."""
     run = stored.run
     return Claim(
         flow_run_id=run.id,
@@ -184,11 +203,20 @@ def _new_claim(stored: Stored, claimer: NewClaim | None, now: datetime) -> Claim
 
 def announce(stored: Stored, old: State | None, new: State, run_count: int, now: datetime) -> Steps[None]:
     """Write the event of a transition, and let it be told once it is on disk."""
+    parent = None
+    if stored.run.parent_task_run_id is not None:
+        parent = yield from runs.task_labels(stored.run.parent_task_run_id)
     related = related_to(
         stored.run,
         flow_name=stored.flow_name,
         deployment_name=stored.deployment_name,
         pool_type=stored.pool_type,
+        parent_name=parent[0] if parent else None,
+        inherited_tags=[
+            *stored.flow_tags,
+            *(stored.deployment_tags or []),
+            *(parent[1] if parent else []),
+        ],
     )
     event = transition_event(stored.run, old, new, related, run_count, now)
     yield from records.insert_events([event], now)
@@ -222,16 +250,15 @@ def set_task_run_state(
 
 def _task_facts(run: TaskRun, token: int | None) -> Steps[Facts]:
     enclosing = None
-    current = None
+    presented = current = None
     if run.flow_run_id is not None:
         stored = yield from runs.flow_run_for_decision(run.flow_run_id)
         if stored is not None:
             flow = stored.run
             enclosing = Enclosing(flow_run_id=flow.id, state=flow.state, run_count=flow.run_count)
-            claim = stored.claim
-            current = claim.token if claim is not None and claim.lease_until is not None else None
+            presented, current = yield from _tokens(stored, token)
     return Facts(
-        presented_token=token,
+        presented_token=presented,
         current_token=current,
         enclosing=enclosing,
         jitter=random.random(),  # noqa: S311 - spreads retries, hides nothing

@@ -5,10 +5,13 @@ What is proposed is decided in ``core.transitions``; it passes the same table as
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from eparch.core.decisions import state_to_write
+from eparch.core.errors import Unavailable
 from eparch.core.states import State, StateType
 from eparch.core.transitions import cancel_expired, lapsed, late, pause_expired
 from eparch.orchestration.transition import propose
@@ -17,7 +20,14 @@ from eparch.store.database import Database
 from eparch.store.runs import Stored
 from eparch.store.statement import Steps
 
+logger = logging.getLogger("eparch.server")
+
 BATCH = 200
+
+NOBODY = UUID(int=0)
+"""Comes before every id."""
+
+Due = Callable[[Stored, datetime], State | None]
 
 
 class Watchdog:
@@ -35,28 +45,36 @@ class Watchdog:
 
     async def run_once(self, database: Database, now: datetime) -> bool:
         """Act on everything that is out of time at ``now``."""
-        acted = False
         lost = await database.scan(claims.lapsed, now, BATCH)
-        acted |= await self._each(database, lost, self._lapsed, now)
+        acted = await self._each(database, lost, self._lapsed, now)
         since = now - timedelta(seconds=self.late_seconds)
-        acted |= await self._each(database, await database.scan(runs.overdue, since, BATCH), self._late, now)
-        paused = await database.scan(runs.in_state_since, StateType.PAUSED, now, BATCH)
-        acted |= await self._each(database, paused, self._paused, now)
+        overdue = await database.scan(runs.overdue, since, BATCH)
+        acted = await self._each(database, overdue, self._late, now) or acted
+        await self._sweep(database, StateType.PAUSED, now, self._paused, now)
         since = now - timedelta(seconds=self.cancelling_seconds)
-        stuck = await database.scan(runs.in_state_since, StateType.CANCELLING, since, BATCH)
-        return acted | await self._each(database, stuck, self._cancelling, now)
-
-    async def _each(
-        self,
-        database: Database,
-        run_ids: list[UUID],
-        due: Callable[[Stored, datetime], State | None],
-        now: datetime,
-    ) -> bool:
-        acted = False
-        for run_id in run_ids:
-            acted |= await database.write(act, run_id, due, now)
+        await self._sweep(database, StateType.CANCELLING, since, self._cancelling, now)
         return acted
+
+    async def _sweep(
+        self, database: Database, type_: StateType, before: datetime, due: Due, now: datetime
+    ) -> None:
+        """Look at every run that is in a state of this type since ``before``, a page at a time."""
+        last = NOBODY
+        while page := await database.scan(runs.in_state_since, type_, before, last, BATCH):
+            await self._each(database, page, due, now)
+            last = page[-1]
+
+    async def _each(self, database: Database, run_ids: list[UUID], due: Due, now: datetime) -> bool:
+        """Act on each run; one that fails does not keep the others waiting. Whether there may be more."""
+        acted = 0
+        for run_id in run_ids:
+            try:
+                acted += await database.write(act, run_id, due, now)
+            except Unavailable:
+                raise
+            except Exception:
+                logger.exception("The run %s is out of time and could not be moved on.", run_id)
+        return acted > 0 and len(run_ids) == BATCH
 
     def _lapsed(self, stored: Stored, now: datetime) -> State | None:
         return lapsed(stored.run, stored.claim, now) if stored.claim is not None else None
@@ -71,11 +89,16 @@ class Watchdog:
         return cancel_expired(stored.run, now, self.cancelling_seconds)
 
 
-def act(run_id: UUID, due: Callable[[Stored, datetime], State | None], now: datetime) -> Steps[bool]:
-    """Propose what ``due`` says of the run as it is now; False when there is nothing to do any more."""
+def act(run_id: UUID, due: Due, now: datetime) -> Steps[bool]:
+    """Propose what ``due`` says of the run as it is now; False when nothing came of it."""
     stored = yield from runs.flow_run_for_decision(run_id)
-    state = due(stored, now) if stored is not None else None
-    if stored is None or state is None:
+    if stored is None:
         return False
-    yield from propose(stored, state, now, own=True)
-    return True
+    if stored.claim is not None:
+        # It may have been renewed since; from here on it cannot be.
+        stored.claim = yield from claims.locked_claim(run_id)
+    state = due(stored, now)
+    if state is None:
+        return False
+    decision = yield from propose(stored, state, now, own=True)
+    return state_to_write(decision) is not None

@@ -28,7 +28,9 @@ _QUEUES = Statement(
     .where(_queue.c.work_pool_id == param("work_pool_id", _queue.c.work_pool_id))
     .order_by(_queue.c.priority, _queue.c.name)
 )
-_LOCK_POOL = Statement(sa.select(_pool.c.id).where(_pool.c.id == param("id", _pool.c.id)).with_for_update())
+_LOCK_POOL = Statement(
+    sa.select(_pool.c.id).where(_pool.c.id == param("id", _pool.c.id)).with_for_update(key_share=True)
+)
 _HELD = Statement(
     sa.select(_claim.c.work_queue_id, sa.func.count())
     .where(_claim.c.work_pool_id == param("work_pool_id", _claim.c.work_pool_id))
@@ -57,7 +59,7 @@ def _due(scheduled_after: bool) -> sa.Select[Any]:
             _run.c.in_process_retry.is_(sa.false()),
             sa.or_(
                 deployment.c.concurrency_limit.is_(None),
-                cancels_new,
+                sa.and_(cancels_new, deployment.c.concurrency_limit > sa.literal_column("0")),
                 taken < deployment.c.concurrency_limit,
             ),
         )
@@ -84,6 +86,11 @@ _NEXT = Statement(
 _COLUMNS = tuple(_claim.c[name] for name in Claim.__struct_fields__)
 _BY_CLAIM_ID = Statement(
     sa.select(*_COLUMNS).where(_claim.c.claim_id == param("claim_id", _claim.c.claim_id))
+)
+_LOCK_CLAIM = Statement(
+    sa.select(*_COLUMNS)
+    .where(_claim.c.flow_run_id == param("flow_run_id", _claim.c.flow_run_id))
+    .with_for_update()
 )
 _LAPSED = Statement(
     sa.select(_claim.c.flow_run_id)
@@ -159,6 +166,12 @@ def by_claim_id(claim_id: UUID) -> Steps[list[Claim]]:
     """The claims that one request took."""
     found = yield _BY_CLAIM_ID(claim_id=claim_id)
     return [Claim(**dict(zip(Claim.__struct_fields__, row, strict=True))) for row in found]
+
+
+def locked_claim(run_id: UUID) -> Steps[Claim | None]:
+    """The claim of the run as it is now; nobody renews it in this transaction."""
+    found = yield _LOCK_CLAIM(flow_run_id=run_id)
+    return Claim(**dict(zip(Claim.__struct_fields__, found[0], strict=True))) if found else None
 
 
 def insert_claim(claim: Claim) -> Steps[None]:

@@ -49,6 +49,7 @@ _SCHEDULE_COLUMNS = [c for c in _schedule.columns if c.name != "scheduled_until"
 _SCHEDULE_KEYS = tuple(c.name for c in _SCHEDULE_COLUMNS)
 
 _FLOW = Statement(FLOWS.where(_flow.c.id == param("id", _flow.c.id)), wire=True)
+_FLOW_FULL = Statement(FLOWS.where(_flow.c.id == param("id", _flow.c.id)))
 _FLOW_BY_NAME = Statement(FLOWS.where(_flow.c.name == param("name", _flow.c.name)), wire=True)
 _INSERT_FLOW = Statement(
     _flow.insert().values({c.name: sa.bindparam(c.name, type_=c.type) for c in _flow.columns})
@@ -57,8 +58,8 @@ _DEPLOYMENT = Statement(DEPLOYMENTS.where(_deployment.c.id == param("id", _deplo
 _DEPLOYMENT_FULL = Statement(DEPLOYMENTS.where(_deployment.c.id == param("id", _deployment.c.id)))
 _BY_NAME = Statement(
     DEPLOYMENTS.join(_flow, _flow.c.id == _deployment.c.flow_id).where(
-        _flow.c.name == sa.bindparam("flow_name", type_=sa.Text),
-        _deployment.c.name == sa.bindparam("deployment_name", type_=sa.Text),
+        _flow.c.name == param("flow_name", _flow.c.name),
+        _deployment.c.name == param("deployment_name", _deployment.c.name),
     ),
     wire=True,
 )
@@ -80,7 +81,7 @@ _SCHEDULES_FULL = Statement(
     .order_by(_schedule.c.deployment_id, _schedule.c.created.desc(), _schedule.c.id)
 )
 _DELETE_SCHEDULES = delete(_schedule, "deployment_id")
-_TO_SCHEDULE = Statement(
+_PLANNABLE = (
     sa.select(
         *_SCHEDULE_COLUMNS,
         _deployment.c.flow_id,
@@ -101,10 +102,18 @@ _TO_SCHEDULE = Statement(
             _schedule.c.scheduled_until < param("before", _schedule.c.scheduled_until),
         ),
     )
+)
+_TO_SCHEDULE = Statement(
+    _PLANNABLE.with_only_columns(_schedule.c.id)
     .order_by(_schedule.c.scheduled_until.asc().nulls_first(), _schedule.c.id)
     .limit(sa.bindparam("limit", type_=sa.Integer))
 )
-_TO_SCHEDULE_KEYS = names(_TO_SCHEDULE.expression)
+_TO_PLAN = Statement(
+    _PLANNABLE.where(_schedule.c.id == param("id", _schedule.c.id)).with_for_update(
+        of=(_schedule, _deployment), key_share=True
+    )
+)
+_TO_PLAN_KEYS = names(_PLANNABLE)
 _RESCHEDULE = Statement(
     sa.update(_schedule)
     .where(_schedule.c.deployment_id == param("key_deployment_id", _schedule.c.deployment_id))
@@ -146,7 +155,7 @@ def insert_flow(flow: Flow) -> Steps[None]:
 
 def flow_value(flow_id: UUID) -> Steps[Flow | None]:
     """The flow as a value."""
-    found = yield Statement(FLOWS.where(_flow.c.id == param("id", _flow.c.id)))(id=flow_id)
+    found = yield _FLOW_FULL(id=flow_id)
     return Flow(**_wire_flow(found[0])) if found else None
 
 
@@ -288,10 +297,16 @@ def reschedule(deployment_id: UUID) -> Steps[None]:
     yield _RESCHEDULE(key_deployment_id=deployment_id)
 
 
-def to_schedule(before: datetime, limit: int) -> Steps[list[dict[str, Any]]]:
-    """Active schedules whose runs were made only up to ``before`` or not at all, with their deployment."""
+def to_schedule(before: datetime, limit: int) -> Steps[list[UUID]]:
+    """Active schedules whose runs were made only up to ``before`` or not at all."""
     found = yield _TO_SCHEDULE(before=before, limit=limit)
-    return [dict(zip(_TO_SCHEDULE_KEYS, row, strict=True)) for row in found]
+    return [row[0] for row in found]
+
+
+def schedule_to_plan(schedule_id: UUID, before: datetime) -> Steps[dict[str, Any] | None]:
+    """The schedule with its deployment, both locked, if its runs are to be made; None if not any more."""
+    found = yield _TO_PLAN(id=schedule_id, before=before)
+    return dict(zip(_TO_PLAN_KEYS, found[0], strict=True)) if found else None
 
 
 def scheduled_until(schedule_id: UUID, until: datetime) -> Steps[None]:

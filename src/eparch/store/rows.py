@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
+import msgspec
 import sqlalchemy as sa
 
-from eparch.core.model import encode
-from eparch.core.runs import FlowRunPolicy, TaskRunPolicy
+from eparch.core.model import decode, encode
+from eparch.core.runs import Author, FlowRunPolicy, TaskRunPolicy
 from eparch.core.states import FINAL, State, StateDetails, StateType
 from eparch.store import tables as t
 from eparch.store.statement import Row
@@ -27,7 +29,7 @@ STATE_COLUMNS = (
     "state_data",
 )
 STATE_TYPES = {"state_details": StateDetails}
-FLOW_RUN_TYPES = {**STATE_TYPES, "empirical_policy": FlowRunPolicy}
+FLOW_RUN_TYPES = {**STATE_TYPES, "empirical_policy": FlowRunPolicy, "created_by": Author}
 TASK_RUN_TYPES = {**STATE_TYPES, "empirical_policy": TaskRunPolicy}
 
 
@@ -118,6 +120,16 @@ def wire_run(keys: Sequence[str], row: Row, now: datetime) -> dict[str, Any]:
         delta = (now - expected).total_seconds()
     run["estimated_start_time_delta"] = delta
     return run
+
+
+def value_of(column: Any) -> Any:
+    """A JSON column of a row that was read for an answer, where it is text."""
+    return decode(bytes(column)) if isinstance(column, msgspec.Raw) else column
+
+
+def id_of(column: Any) -> UUID:
+    """An id of a row that was read for an answer, where it is as it is stored."""
+    return column if isinstance(column, UUID) else UUID(column)
 
 
 def as_text(value: Any) -> str:

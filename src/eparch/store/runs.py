@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from eparch.core.filters import Query
 from eparch.core.pools import Claim
-from eparch.core.runs import Author, FlowRun, TaskRun
+from eparch.core.runs import FlowRun, TaskRun
 from eparch.core.states import State, StateType
 from eparch.store import rows
 from eparch.store import tables as t
@@ -75,7 +75,9 @@ _FOR_DECISION = (
     sa.select(
         *(_run.c[name] for name in _DECIDED),
         t.flow.c.name.label("flow_name"),
+        t.flow.c.tags.label("flow_tags"),
         t.deployment.c.name.label("deployment_name"),
+        t.deployment.c.tags.label("deployment_tags"),
         t.deployment.c.concurrency_limit.label("slot_limit"),
         t.deployment.c.concurrency_options.label("slot_options"),
         t.work_queue.c.name.label("work_queue_name"),
@@ -97,8 +99,10 @@ _FOR_DECISION = (
         .outerjoin(_claim, _claim.c.flow_run_id == _run.c.id)
     )
     .where(_run.c.id == param("id", _run.c.id))
-    .with_for_update(of=_run)
 )
+# The lock is a statement of its own: on PostgreSQL a statement that had to wait for it would see the run
+# as it is now, but its claim as it was before.
+_LOCK_RUN = Statement(sa.select(_run.c.id).where(_run.c.id == param("id", _run.c.id)).with_for_update())
 _DECISION = Statement(_FOR_DECISION, types=rows.FLOW_RUN_TYPES)
 _DECISION_KEYS = rows.names(_FOR_DECISION)
 
@@ -110,34 +114,45 @@ _SLOTS = Statement(
 _LEASE = Statement(
     sa.select(_claim.c.flow_run_id).where(_claim.c.slot_id == param("slot_id", _claim.c.slot_id))
 )
-_PARENT_TOKEN = Statement(
-    sa.select(_claim.c.token, _claim.c.lease_until)
-    .select_from(_task.join(_claim, _claim.c.flow_run_id == _task.c.flow_run_id))
+_ENCLOSING = Statement(
+    sa.select(_run.c.parent_task_run_id, _run.c.fencing_token, _claim.c.token, _claim.c.lease_until)
+    .select_from(
+        _task.join(_run, _run.c.id == _task.c.flow_run_id).outerjoin(
+            _claim, _claim.c.flow_run_id == _run.c.id
+        )
+    )
     .where(_task.c.id == param("task_run_id", _task.c.id))
 )
-
-_SCHEDULED_SOON = Statement(
-    sa.select(_run.c.schedule_id, _run.c.next_scheduled_start_time).where(
-        _run.c.deployment_id == param("deployment_id", _run.c.deployment_id),
-        _run.c.state_type == sa.literal_column("'SCHEDULED'"),
-        _run.c.auto_scheduled.is_(sa.true()),
-    )
+_TASK_LABELS = Statement(sa.select(_task.c.name, _task.c.tags).where(_task.c.id == param("id", _task.c.id)))
+_LOCK_DEPLOYMENT = Statement(
+    sa.select(t.deployment.c.id)
+    .where(t.deployment.c.id == param("id", t.deployment.c.id))
+    .with_for_update(key_share=True)
 )
-_FORGET_SCHEDULED = Statement(
-    sa.delete(_run)
-    .where(
+
+
+def _forget() -> sa.Delete:
+    """Runs of a schedule that wait for a time to come and never were anything else (row D15)."""
+    return sa.delete(_run).where(
         _run.c.deployment_id == param("deployment_id", _run.c.deployment_id),
         _run.c.state_type == sa.literal_column("'SCHEDULED'"),
+        _run.c.state_name == sa.literal_column("'Scheduled'"),
         _run.c.auto_scheduled.is_(sa.true()),
+        _run.c.run_count == sa.literal_column("0"),
         _run.c.next_scheduled_start_time > param("after", _run.c.next_scheduled_start_time),
     )
-    .returning(_run.c.id)
+
+
+_FORGET_SCHEDULED = Statement(_forget().returning(_run.c.id))
+_FORGET_SCHEDULE = Statement(
+    _forget().where(_run.c.schedule_id == param("schedule_id", _run.c.schedule_id)).returning(_run.c.id)
 )
 _OVERDUE = Statement(
     sa.select(_run.c.id)
     .where(
         _run.c.state_type == sa.literal_column("'SCHEDULED'"),
         _run.c.state_name == sa.literal_column("'Scheduled'"),
+        _run.c.in_process_retry.is_(sa.false()),
         _run.c.next_scheduled_start_time <= param("before", _run.c.next_scheduled_start_time),
     )
     .order_by(_run.c.next_scheduled_start_time)
@@ -148,7 +163,9 @@ _IN_STATE_SINCE = Statement(
     .where(
         _run.c.state_type == param("state_type", _run.c.state_type),
         _run.c.state_timestamp <= param("before", _run.c.state_timestamp),
+        _run.c.id > param("after_id", _run.c.id),
     )
+    .order_by(_run.c.id)
     .limit(sa.bindparam("limit", type_=sa.Integer))
 )
 _ADD_LABELS = update(_run, frozenset({"labels", "updated"}))
@@ -160,7 +177,9 @@ class Stored(msgspec.Struct, kw_only=True):
 
     run: FlowRun
     flow_name: str
+    flow_tags: list[str] = []
     deployment_name: str | None = None
+    deployment_tags: list[str] | None = None
     pool_type: str | None = None
     fencing_token: int = 0
     slot_limit: int | None = None
@@ -172,7 +191,7 @@ class Stored(msgspec.Struct, kw_only=True):
 _RUN_FIELDS = tuple(
     name
     for name in (*_DECIDED, "work_queue_name", "work_pool_id", "work_pool_name")
-    if name in FlowRun.__struct_fields__ and name not in ("created_by", "state_type")
+    if name in FlowRun.__struct_fields__ and name != "state_type"
 )
 
 
@@ -190,16 +209,16 @@ def _stored(row: dict[str, Any]) -> Stored:
             claimed_at=row["claimed_at"],
             lease_until=row["lease_until"],
         )
-    author = row["created_by"]
     return Stored(
         run=FlowRun(
             state=state,
             state_type=state.type if state else None,
-            created_by=msgspec.convert(author, Author) if author else None,
             **{name: row[name] for name in _RUN_FIELDS},
         ),
         fencing_token=row["fencing_token"],
         flow_name=row["flow_name"],
+        flow_tags=row["flow_tags"] or [],
+        deployment_tags=row["deployment_tags"],
         deployment_name=row["deployment_name"],
         pool_type=row["work_pool_type"],
         slot_limit=row["slot_limit"],
@@ -247,6 +266,7 @@ def flow_run_value(run_id: UUID) -> Steps[FlowRun | None]:
 
 def flow_run_for_decision(run_id: UUID) -> Steps[Stored | None]:
     """The run, locked until the transaction ends, with what a decision depends on."""
+    yield _LOCK_RUN(id=run_id)
     found = yield _DECISION(id=run_id)
     return _stored(dict(zip(_DECISION_KEYS, found[0], strict=True))) if found else None
 
@@ -287,7 +307,8 @@ def add_labels(run_id: UUID, labels: dict[str, Any], now: datetime) -> Steps[boo
 
 
 def slots_taken(deployment_id: UUID) -> Steps[int]:
-    """How many runs hold a slot of the deployment's limit."""
+    """How many runs hold a slot of the deployment's limit; nobody else takes one in this transaction."""
+    yield _LOCK_DEPLOYMENT(id=deployment_id)
     found = yield _SLOTS(slot_of=deployment_id)
     return int(found[0][0])
 
@@ -298,21 +319,40 @@ def lease_exists(slot_id: UUID) -> Steps[bool]:
     return bool(found)
 
 
-def token_above(task_run_id: UUID) -> Steps[int | None]:
-    """The token of the claim of the flow run that the task run belongs to, where its holder knows tokens."""
-    found = yield _PARENT_TOKEN(task_run_id=task_run_id)
-    return found[0][0] if found and found[0][1] is not None else None
+class Above(msgspec.Struct, frozen=True):
+    """What governs a run that is part of another one: the flow run around it."""
+
+    parent_task_run_id: UUID | None
+    fencing_token: int
+    """The last token that the run was claimed with; 0: it never was."""
+    token: int | None
+    """The token of its claim while that stands and its holder knows tokens."""
 
 
-def scheduled_ahead(deployment_id: UUID) -> Steps[list[tuple[UUID | None, datetime]]]:
-    """``(schedule, time)`` of each run that the scheduler made for the deployment and that waits."""
-    found = yield _SCHEDULED_SOON(deployment_id=deployment_id)
-    return [(row[0], row[1]) for row in found]
+def above(task_run_id: UUID) -> Steps[Above | None]:
+    """The flow run that the task run belongs to; None when there is none."""
+    found = yield _ENCLOSING(task_run_id=task_run_id)
+    if not found:
+        return None
+    parent, last, token, lease_until = found[0]
+    return Above(parent, last, token if lease_until is not None else None)
 
 
-def forget_scheduled(deployment_id: UUID, after: datetime) -> Steps[int]:
-    """Delete the runs that the scheduler made for times later than ``after``; how many it were (row D15)."""
-    found = yield _FORGET_SCHEDULED(deployment_id=deployment_id, after=after)
+def task_labels(task_run_id: UUID) -> Steps[tuple[str, list[str]] | None]:
+    """``(name, tags)`` of the task run; None when there is none."""
+    found = yield _TASK_LABELS(id=task_run_id)
+    return (found[0][0], found[0][1]) if found else None
+
+
+def forget_scheduled(deployment_id: UUID, after: datetime, schedule_id: UUID | None = None) -> Steps[int]:
+    """Delete the runs that schedules have made for times later than ``after``; how many it were (row D15).
+
+    Those of one schedule with ``schedule_id``. Late runs, and runs that have been more than scheduled, stay.
+    """
+    if schedule_id is None:
+        found = yield _FORGET_SCHEDULED(deployment_id=deployment_id, after=after)
+    else:
+        found = yield _FORGET_SCHEDULE(deployment_id=deployment_id, after=after, schedule_id=schedule_id)
     return len(found)
 
 
@@ -322,9 +362,9 @@ def overdue(before: datetime, limit: int) -> Steps[list[UUID]]:
     return [row[0] for row in found]
 
 
-def in_state_since(state_type: StateType, before: datetime, limit: int) -> Steps[list[UUID]]:
-    """Runs that came into a state of this type at ``before`` or earlier."""
-    found = yield _IN_STATE_SINCE(state_type=state_type.value, before=before, limit=limit)
+def in_state_since(state_type: StateType, before: datetime, after_id: UUID, limit: int) -> Steps[list[UUID]]:
+    """A page of the runs that came into a state of this type at ``before`` or earlier, by id."""
+    found = yield _IN_STATE_SINCE(state_type=state_type.value, before=before, after_id=after_id, limit=limit)
     return [row[0] for row in found]
 
 
@@ -378,7 +418,32 @@ _TASK_STATES_KNOWN = Statement(
     sa.select(_task.c.id, *(_task.c[name] for name in rows.TASK_PROGRESS)).where(AnyOf(_task.c.id, "ids")),
     types=rows.STATE_TYPES,
 )
-_FLOW_RUNS_KNOWN = Statement(sa.select(_run.c.id).where(AnyOf(_run.c.id, "ids")))
+_FLOW_RUNS_KNOWN = Statement(
+    sa.select(_run.c.id).where(AnyOf(_run.c.id, "ids")).order_by(_run.c.id).with_for_update(key_share=True)
+)
+_BY_NATURAL_KEYS = Statement(
+    sa.select(_task.c.dynamic_key, _task.c.id)
+    .where(
+        _task.c.flow_run_id == param("flow_run_id", _task.c.flow_run_id),
+        _task.c.task_key == param("task_key", _task.c.task_key),
+        AnyOf(_task.c.dynamic_key, "dynamic_keys"),
+    )
+    .order_by(_task.c.created.desc(), _task.c.id.desc())
+)
+_TASK_HISTORIES = Statement(
+    sa.select(
+        t.task_run_state.c.task_run_id,
+        t.task_run_state.c.id.label("state_id"),
+        t.task_run_state.c.type.label("state_type"),
+        t.task_run_state.c.name.label("state_name"),
+        t.task_run_state.c.timestamp.label("state_timestamp"),
+        t.task_run_state.c.message.label("state_message"),
+        t.task_run_state.c.state_details,
+        t.task_run_state.c.data.label("state_data"),
+    ).where(AnyOf(t.task_run_state.c.task_run_id, "ids")),
+    types=rows.STATE_TYPES,
+)
+_TASK_ROWS = Statement(sa.select(*_task.columns).where(AnyOf(_task.c.id, "ids")), types=rows.TASK_RUN_TYPES)
 _RECORD = upsert(_task, ("id",), rows.TASK_RECORDED)
 
 
@@ -388,8 +453,34 @@ def task_progress(run_ids: Sequence[UUID]) -> Steps[dict[UUID, dict[str, Any]]]:
     return {row[0]: dict(zip(rows.TASK_PROGRESS, row[1:], strict=True)) for row in found}
 
 
+def task_histories(run_ids: Sequence[UUID]) -> Steps[dict[UUID, list[State]]]:
+    """The states of each of the task runs, in no order."""
+    histories: dict[UUID, list[State]] = {}
+    for row in (yield _TASK_HISTORIES(ids=list(run_ids))):
+        state = rows.state_of(dict(zip(rows.STATE_COLUMNS, row[1:], strict=True)))
+        if state is not None:
+            histories.setdefault(row[0], []).append(state)
+    return histories
+
+
+def task_rows(run_ids: Sequence[UUID]) -> Steps[dict[UUID, dict[str, Any]]]:
+    """All columns of those of the task runs that are stored."""
+    found = yield _TASK_ROWS(ids=list(run_ids))
+    return {row[0]: dict(zip(_TASK_RUN_KEYS, row, strict=True)) for row in found}
+
+
+def ids_by_dynamic_key(
+    flow_run_id: UUID, task_key: str, dynamic_keys: Sequence[str]
+) -> Steps[dict[str, UUID]]:
+    """The task run that has each of the natural keys, where there is one (wire 4.2)."""
+    found = yield _BY_NATURAL_KEYS(
+        flow_run_id=flow_run_id, task_key=task_key, dynamic_keys=list(dynamic_keys)
+    )
+    return {row[0]: row[1] for row in found}
+
+
 def known_flow_runs(run_ids: Sequence[UUID]) -> Steps[set[UUID]]:
-    """Which of the flow runs are stored."""
+    """Which of the flow runs are stored; nobody else records their task runs in this transaction."""
     found = yield _FLOW_RUNS_KNOWN(ids=list(run_ids))
     return {row[0] for row in found}
 
