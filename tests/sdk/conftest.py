@@ -132,7 +132,9 @@ def _set_state(ledger: Ledger, call: Call[Any], body: SetState) -> StateAnswer:
             return answer
     state = from_create(body.state, datetime.now(UTC))
     status, kind = SetStateStatus.ACCEPT, "accept_details"
-    if state.type is StateType.FAILED and run.run_count <= retries_of(run.empirical_policy):
+    was_running = run.state_type is StateType.RUNNING
+    left = run.run_count <= retries_of(run.empirical_policy)
+    if state.type is StateType.FAILED and was_running and left:
         state, status, kind = AwaitingRetry(), SetStateStatus.REJECT, "reject_details"
     ledger.flow_runs[run.id] = msgspec.structs.replace(run, state=state, **after(run, state))
     ledger.states[run.id].append(state)

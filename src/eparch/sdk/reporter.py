@@ -110,6 +110,8 @@ class Reporter:
         self._thread: threading.Thread | None = None
         self._given_up: EparchError | None = None
         self._lost_lines = 0
+        self._sending = 0
+        """Number of the last line that is on its way."""
 
     @property
     def full(self) -> bool:
@@ -134,7 +136,7 @@ class Reporter:
         with self._lock:
             while self._lines.full:
                 self._lines.drop_oldest()
-                self._lost_lines += 1
+                self._lost_lines += self._lines.gone > self._sending  # what is on its way is not lost
             self._lines.add(item)
             self._stir(len(self._lines))
 
@@ -190,7 +192,8 @@ class Reporter:
                 if not self._hurry():
                     self._wake.wait(self._interval)
                 states, lines = self._states.batch(), self._lines.batch()
-                ends = self._states.gone + len(states), self._lines.gone + len(lines)
+                self._sending = self._lines.gone + len(lines)
+                ends = self._states.gone + len(states), self._sending
             if states:
                 self._ship_states(states, ends[0])
             if lines:

@@ -8,13 +8,15 @@ MAX_STATE_MESSAGE = 100_000
 
 def printable(text: str, most: int = MAX_STATE_MESSAGE) -> str:
     """``text`` without NUL and lone surrogates, which are spelt out, and at most ``most`` characters long."""
-    if len(text) > most:
-        cut = f"... [{len(text) - most} more characters]"
-        text = text[: max(most - len(cut), 0)] + cut
+    length = len(text)
+    text = text[: most + 1]
     if "\x00" in text:
         text = text.replace("\x00", "\\x00")
     try:
         text.encode()
     except UnicodeEncodeError:
         text = text.encode("utf-8", "backslashreplace").decode()
-    return text
+    if len(text) > most:
+        cut = f"... [cut, {length} characters]"
+        text = text[: max(most - len(cut), 0)] + cut
+    return text[:most]

@@ -1,0 +1,102 @@
+"""What stands in for Prefect where it is not installed, each case in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from eparch.sdk.compat import NAMES
+
+INSTALL = "from eparch.sdk import compat; compat.install()\n"
+
+
+def run(code: str, *args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *args], capture_output=True, text=True, cwd=cwd, check=False
+    )
+
+
+def test_every_name_of_every_stand_in_is_there() -> None:
+    wanted = {module: sorted(names) for module, names in NAMES.items()}
+    code = f"""{INSTALL}
+import importlib
+for module, names in {wanted!r}.items():
+    found = importlib.import_module(module)
+    for name in names:
+        assert getattr(found, name) is not None, (module, name)
+"""
+    done = run(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_usual_imports_work() -> None:
+    done = run(
+        INSTALL
+        + """
+import prefect, prefect.runtime
+from prefect import flow, task, get_run_logger, unmapped, allow_failure, tags, states
+from prefect.states import Completed, Failed
+from prefect.futures import wait, PrefectFuture
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.tasks import exponential_backoff, task_input_hash
+from prefect.artifacts import create_markdown_artifact
+from prefect.logging import get_logger
+import eparch
+assert flow is eparch.flow and prefect.flow is eparch.flow and states.Failed is Failed
+"""
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("from prefect import flw", "does not have prefect.flw. Did you mean 'flow'?"),
+        ("import prefect.blocks.system", "does not have prefect.blocks."),
+        ("from prefect.blocks.system import Secret", "does not have prefect.blocks."),
+        ("import prefect; prefect.serve", "does not have prefect.serve."),
+    ],
+)
+def test_what_is_missing_is_named(line: str, said: str) -> None:
+    done = run(INSTALL + line)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: Prefect is not installed, and Eparch, which stands in for it,")
+    assert said in last
+
+
+def test_an_installed_prefect_comes_first(tmp_path: Path) -> None:
+    (tmp_path / "prefect.py").write_text("flow = 'theirs'")
+    done = run(INSTALL + "import prefect; print(prefect.flow)", cwd=tmp_path)
+    assert done.stdout == "theirs\n"
+
+
+def test_importing_eparch_changes_no_imports() -> None:
+    done = run("import eparch, sys; eparch.flow; import prefect")
+    assert done.stderr.strip().endswith("ModuleNotFoundError: No module named 'prefect'")
+
+
+def test_a_script_can_be_run_with_the_stand_in(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import sys\nfrom prefect import flow\nprint(__name__, sys.argv[1:], flow.__module__)")
+    done = run("from eparch.sdk.compat import run_script; run_script('script.py', ['a'])", cwd=tmp_path)
+    assert done.stdout == "__main__ ['a'] eparch.sdk.flow\n", done.stderr
+
+
+def test_b1_importing_the_sdk_brings_nothing_heavy() -> None:
+    done = run("from eparch import flow, task; import sys; print(*sorted(sys.modules))")
+    loaded = set(done.stdout.split())
+    heavy = {
+        "asyncio",
+        "cloudpickle",
+        "http.client",
+        "sqlalchemy",
+        "jsonschema_rs",
+        "rich",
+        "pydantic",
+        "yaml",
+    }
+    assert not heavy & loaded
