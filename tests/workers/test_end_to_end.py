@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,7 +16,7 @@ from eparch.core.deployments import DeploymentCreate, FlowCreate
 from eparch.core.model import new_id
 from eparch.core.pools import ClaimRuns, WorkPoolCreate
 from eparch.core.runs import DeploymentFlowRunCreate, FlowRun, SetState
-from eparch.core.states import StateCreate, StateType
+from eparch.core.states import StateCreate, StateDetails, StateType
 from eparch.workers.process import ProcessInfrastructure
 
 FLOWS = """
@@ -66,8 +67,8 @@ class Place:
         body = WorkPoolCreate(name=self.pool, type="process", base_job_template=template)
         self.client.send(calls.create_work_pool(body=body))
 
-    def run(self, flow: str) -> FlowRun:
-        """A run that is due."""
+    def run(self, flow: str, when: datetime | None = None) -> FlowRun:
+        """A run that is due, or will be."""
         made = self.client.send(calls.create_flow(body=FlowCreate(name=flow)))
         body = DeploymentCreate(
             name=self.pool, flow_id=made.id, entrypoint=f"flows.py:{flow}", work_pool_name=self.pool,
@@ -75,8 +76,10 @@ class Place:
             job_variables={"env": {"SAY": str(self.pipe)}},
         )  # fmt: skip
         deployment = self.client.send(calls.create_deployment(body=body))
-        call = calls.create_deployment_flow_run(id=deployment.id, body=DeploymentFlowRunCreate())
-        return self.client.send(call)
+        details = StateDetails(scheduled_time=when)
+        state = StateCreate(type=StateType.SCHEDULED, state_details=details) if when else None
+        created = DeploymentFlowRunCreate(state=state)
+        return self.client.send(calls.create_deployment_flow_run(id=deployment.id, body=created))
 
     def worker(self, *more: str) -> subprocess.Popen[str]:
         """A worker; what it says is in ``worker.log``."""
@@ -125,6 +128,16 @@ def test_a_run_is_run_and_its_log_tells_how(place):
     lines = [line.message for line in place.client.send(calls.read_logs(body=wanted))]
     assert any("Worker 'w' is submitting" in line for line in lines)
     assert any("is over: exit code 0" in line for line in lines)
+
+
+def test_w7_a_run_is_taken_before_its_time_and_begins_at_it(place):
+    when = datetime.now(UTC) + timedelta(seconds=2)
+    run = place.run("good", when)
+    assert place.worker("--run-once", "--prefetch-seconds", "60").wait(60) == 0, place.log()
+    stored = place.client.send(calls.read_flow_run(id=run.id))
+    assert stored.state is not None
+    assert stored.state.is_completed(), place.log()
+    assert stored.start_time >= when
 
 
 def test_w17_a_run_that_is_killed_is_crashed_with_its_last_words(place):

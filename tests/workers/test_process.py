@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from eparch.core.errors import InfrastructureError, Invalid
 from eparch.testing.infrastructure import FakeInfrastructure, InfrastructureContract
+from eparch.workers import process
 from eparch.workers.infrastructure import explain_exit
 from eparch.workers.process import ProcessInfrastructure, ProcessJob
 from eparch.workers.streams import TAIL_BYTES
@@ -17,6 +19,15 @@ from eparch.workers.streams import TAIL_BYTES
 class TestProcessContract(InfrastructureContract):
     def make(self) -> ProcessInfrastructure:
         return ProcessInfrastructure()
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="this system has no ps")
+class TestProcessContractByPs(TestProcessContract):
+    """Where there is no /proc, as on macOS."""
+
+    @pytest.fixture(autouse=True)
+    def _no_proc(self, monkeypatch):
+        monkeypatch.setattr(process, "_PROC", False)
 
 
 class TestFakeContract(InfrastructureContract):

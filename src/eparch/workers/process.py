@@ -397,7 +397,8 @@ def _started(pid: int) -> str:
             return ""
         fields = stat.rpartition(")")[2].split()
         return "" if fields[0] in "ZX" else fields[19]
-    return "".join(filter(str.isalnum, _ps("-o", "lstart=", "-p", str(pid))))
+    state, _, begun = _ps("-o", "stat=", "-o", "lstart=", "-p", str(pid)).strip().partition(" ")
+    return "" if state.startswith("Z") else "".join(filter(str.isalnum, begun))
 
 
 def _is(pid: int, handle: str) -> bool:

@@ -184,6 +184,7 @@ class Worker:
             self._polled = time.monotonic()
             if not self.slots.wait_free(_TICK):
                 continue
+            asked = time.monotonic()
             try:
                 work = self.source.take(self.slots.free, self._holding())
             except Exception as error:
@@ -194,6 +195,9 @@ class Worker:
             self._accept(work)
             if self.source.pause:
                 self.stopping.wait(self.source.pause)
+            elif not (work.runs or work.cancel) and time.monotonic() - asked < _TICK:
+                # A server, or what stands before it, that answers at once although there is nothing.
+                self.stopping.wait(_TICK)
 
     def _watch_cancels(self) -> None:
         """Be told of cancellations while the worker is full and does not claim."""
