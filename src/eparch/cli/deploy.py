@@ -116,11 +116,13 @@ def _request(entrypoint: str | None, given: dict[str, Any]) -> Any:
 
 
 def _job_variables(words: tuple[str, ...]) -> dict[str, Any]:
-    """Each word is ``key=value`` or a JSON object."""
+    """Each word is ``key=value`` or a JSON object; ``env.NAME=...`` is always a text."""
     from eparch.cli.values import read_object, read_pairs
 
     found: dict[str, Any] = {}
     for word in words:
-        whole = word.lstrip().startswith("{")
-        found |= read_object(word, "--job-variable") if whole else read_pairs([word], "--job-variable")
+        if word.lstrip().startswith("{"):
+            found |= read_object(word, "--job-variable")
+        else:
+            found |= read_pairs([word], "--job-variable", json=not word.startswith("env."))
     return found

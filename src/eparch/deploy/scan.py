@@ -13,6 +13,7 @@ import sys
 import tokenize
 from collections.abc import Collection, Iterator
 from fnmatch import fnmatch
+from functools import lru_cache
 from pathlib import Path
 
 from eparch.core.errors import SourceError, did_you_mean
@@ -190,7 +191,7 @@ def _parse(path: Path, file: str) -> ast.Module:
         if path.stat().st_size > MAX_BYTES:
             raise SourceError("The file is too large", file=file, why=f"it has more than {MAX_BYTES:,} bytes")
         with tokenize.open(path) as stream:
-            return ast.parse(stream.read(), filename=str(path))
+            return _tree(stream.read(), str(path))
     except SyntaxError as error:
         raise SourceError(
             f"This is not valid Python: {error.msg}",
@@ -205,6 +206,12 @@ def _parse(path: Path, file: str) -> ast.Module:
         raise SourceError("This is not valid Python", file=file, why=str(error)) from None
 
 
+@lru_cache(maxsize=64)
+def _tree(text: str, file: str) -> ast.Module:
+    """The module in ``text``; many deployments may share one file."""
+    return ast.parse(text, filename=file)
+
+
 def _functions(body: list[ast.stmt]) -> Iterator[Function]:
     """The functions of a module, those under ``if`` and ``try`` too; not methods, not inner functions."""
     for statement in body:
@@ -217,6 +224,7 @@ def _functions(body: list[ast.stmt]) -> Iterator[Function]:
             yield from _functions(handler.body)
 
 
+@lru_cache(maxsize=64)
 def _imports(module: ast.Module) -> dict[str, str]:
     """What every imported name stands for: ``f`` -> ``prefect.flow``; a leading dot is a relative import."""
     names: dict[str, str] = {}
