@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 
-from eparch.core.errors import DatabaseUnusable, SettingInvalid
+from eparch.core.errors import DatabaseUnusable, EparchError, SettingInvalid
 from eparch.store.dialect import Dialect
 from eparch.store.statement import Note, Statement, Steps
 
@@ -65,9 +65,13 @@ async def open_database(url: str) -> Database:
         ) from error
     backend = parsed.get_backend_name()
     if backend == "sqlite":
-        from eparch.store.sqlite import SqliteDatabase
+        from eparch.store.sqlite import SqliteDatabase, read_only
 
-        database: Any = SqliteDatabase(_sqlite_path(parsed))
+        path = _sqlite_path(parsed)
+        # What is not ours to write stays as it is to the byte, so it is looked at before it is opened.
+        if (before := read_only(path)) is not None:
+            _refuse_unknown(before.look(_read_version, "sqlite"))
+        database: Any = SqliteDatabase(path)
     elif backend == "postgresql":
         from eparch.store.postgres import open_postgres
 
@@ -122,13 +126,26 @@ def _read_version(dialect: str) -> Steps[str | None]:
     return rows[0][0] if rows else None
 
 
+def _refuse_unknown(revision: str | None) -> None:
+    from eparch.store import migrations
+
+    if revision is not None and revision not in migrations.revisions():
+        migrations.refuse(revision)
+
+
 async def _upgrade(database: Any) -> None:
     current = await database.read(_read_version, database.dialect.name)
     if current == HEAD:
         return
     from eparch.store import migrations
 
+    _refuse_unknown(current)
     script = migrations.upgrade_script(database.dialect.name, current)
-    result = database.run_script(script)
-    if result is not None:
-        await result
+    try:
+        result = database.run_script(script)
+        if result is not None:
+            await result
+    except EparchError:
+        # Two servers that start at once both upgrade; the second one finds it done.
+        if await database.read(_read_version, database.dialect.name) != HEAD:
+            raise

@@ -46,7 +46,7 @@ DEPLOYMENTS: sa.Select[Any] = sa.select(
 _DEPLOYMENT_KEYS = names(DEPLOYMENTS)
 
 _SCHEDULE_COLUMNS = [c for c in _schedule.columns if c.name != "scheduled_until"]
-_SCHEDULE_KEYS = tuple(c.name for c in _SCHEDULE_COLUMNS)
+_SCHEDULE_KEYS = tuple(str(c.name) for c in _SCHEDULE_COLUMNS)
 
 _FLOW = Statement(FLOWS.where(_flow.c.id == param("id", _flow.c.id)), wire=True)
 _FLOW_FULL = Statement(FLOWS.where(_flow.c.id == param("id", _flow.c.id)))

@@ -2,14 +2,64 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.elements import ColumnElement
 
+from eparch.core.errors import Invalid
+from eparch.core.model import encode
+
 Converter = Callable[[Any], Any]
+
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def json_text(value: Any) -> str:
+    """``value`` as it is stored in a column of JSON.
+
+    Raises:
+        Invalid: it holds a NUL, which PostgreSQL cannot read again, so no database is given one.
+    """
+    text = encode(value).decode()
+    if "\\u0000" in text and _NUL.search(text):
+        raise _nul()
+    return text
+
+
+def plain_text(value: str) -> str:
+    """``value`` as it is stored in a column of text.
+
+    Raises:
+        Invalid: it holds a NUL.
+    """
+    if "\x00" in value:
+        raise _nul()
+    return value
+
+
+def raw_json(text: str) -> msgspec.Raw:
+    """The JSON ``text`` of a column, to be written into an answer as it is."""
+    return msgspec.Raw(text.encode())
+
+
+def _nul() -> Invalid:
+    return Invalid("A text cannot hold the character NUL (\\u0000).")
+
+
+def unstorable(error: BaseException) -> Invalid | None:
+    """What to say when a value could not even be handed to the driver; None when that is not what it was."""
+    if isinstance(error, UnicodeEncodeError):
+        return Invalid("A text holds half of a character (a lone surrogate), which cannot be stored.")
+    if isinstance(error, RecursionError):
+        return Invalid("A value is nested too deeply to be stored.")
+    if isinstance(error, OverflowError):
+        return Invalid("A number is too large to be stored.", why=str(error))
+    return None
 
 
 class Dialect(Protocol):
@@ -66,6 +116,30 @@ class ContainsAll(_OverList):
 
 class Overlaps(_OverList):
     """The JSON list in ``column`` has a value of the list."""
+
+
+class _OverText(ColumnElement[bool]):
+    """A condition on a column of text and one text."""
+
+    inherit_cache = True
+    type = sa.Boolean()
+    _is_implicitly_boolean = True
+
+    def __init__(self, column: ColumnElement[Any], name: str) -> None:
+        self.column = column
+        self.text = sa.bindparam(name, type_=column.type)
+
+    @property
+    def _from_objects(self) -> Any:
+        return self.column._from_objects
+
+
+class Contains(_OverText):
+    """``column`` contains the text, whatever the case of the letters A to Z."""
+
+
+class StartsWithAny(_OverList):
+    """``column`` starts with a text of the list, whatever the case of the letters A to Z."""
 
 
 class IsEmpty(ColumnElement[bool]):
@@ -165,3 +239,34 @@ def _empty_sqlite(element: IsEmpty, compiler: Any, **kw: Any) -> str:
 @compiles(IsEmpty, "postgresql")
 def _empty_postgresql(element: IsEmpty, compiler: Any, **kw: Any) -> str:
     return f"{compiler.process(element.column, **kw)}::text IN ('[]', 'null')"
+
+
+@compiles(Contains, "sqlite")
+def _contains_sqlite(element: Contains, compiler: Any, **kw: Any) -> str:
+    column = compiler.process(element.column, **kw)
+    return f"instr(lower({column}), lower({compiler.process(element.text, **kw)})) > 0"
+
+
+@compiles(Contains, "postgresql")
+def _contains_postgresql(element: Contains, compiler: Any, **kw: Any) -> str:
+    # The collation "C" folds A to Z only, as SQLite does.
+    column, text = compiler.process(element.column, **kw), compiler.process(element.text, **kw)
+    return f'strpos(lower({column} COLLATE "C"), lower({text} COLLATE "C")) > 0'
+
+
+@compiles(StartsWithAny, "sqlite")
+def _starts_sqlite(element: StartsWithAny, compiler: Any, **kw: Any) -> str:
+    column, values = _both(element, compiler, **kw)
+    return (
+        f"EXISTS (SELECT 1 FROM json_each({values}) AS head "
+        f"WHERE lower(substr({column}, 1, length(head.value))) = lower(head.value))"
+    )
+
+
+@compiles(StartsWithAny, "postgresql")
+def _starts_postgresql(element: StartsWithAny, compiler: Any, **kw: Any) -> str:
+    column, values = _both(element, compiler, **kw)
+    return (
+        f"EXISTS (SELECT 1 FROM unnest({values}::TEXT[]) AS head "
+        f'WHERE starts_with(lower({column} COLLATE "C"), lower(head COLLATE "C")))'
+    )

@@ -6,17 +6,13 @@ from datetime import datetime
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from eparch.store import tables as t
-from eparch.store.statement import Statement, Steps, insert, param
+from eparch.store.statement import Statement, Steps, param
 
 _service = t.service
 
-_READ = Statement(
-    sa.select(_service.c.holder, _service.c.lease_until)
-    .where(_service.c.name == param("name", _service.c.name))
-    .with_for_update()
-)
 _TAKE = Statement(
     sa.update(_service)
     .where(
@@ -33,6 +29,12 @@ _TAKE = Statement(
     )
     .returning(_service.c.name)
 )
+_MAKE = Statement(
+    postgresql.insert(_service)  # SQLite's compiler understands this form too
+    .values({c.name: sa.bindparam(c.name, type_=c.type) for c in _service.columns})
+    .on_conflict_do_nothing(index_elements=[_service.c.name])
+    .returning(_service.c.name)
+)
 _RELEASE = Statement(
     sa.update(_service)
     .where(_service.c.holder == param("key_holder", _service.c.holder))
@@ -45,10 +47,8 @@ def acquire(name: str, holder: UUID, now: datetime, lease_until: datetime) -> St
     taken = yield _TAKE(key_name=name, holder=holder, now=now, lease_until=lease_until)
     if taken:
         return True
-    if (yield _READ(name=name)):
-        return False
-    yield insert(_service)(name=name, holder=holder, lease_until=lease_until)
-    return True
+    made = yield _MAKE(name=name, holder=holder, lease_until=lease_until)
+    return bool(made)
 
 
 def release(holder: UUID) -> Steps[None]:

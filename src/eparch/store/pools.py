@@ -34,7 +34,7 @@ POOLS: sa.Select[Any] = sa.select(
     .scalar_subquery()
     .label("last_heartbeat"),
 )
-_POOL_KEYS = (*(c.name for c in _pool.columns), "active_slots", "last_heartbeat")
+_POOL_KEYS = names(POOLS)
 
 QUEUES: sa.Select[Any] = sa.select(
     *_queue.columns,
@@ -55,13 +55,13 @@ _POOL_BY_NAME = Statement(POOLS.where(_pool.c.name == param("name", _pool.c.name
 _POOL_TEMPLATE = Statement(
     sa.select(_pool.c.base_job_template, _pool.c.type).where(_pool.c.id == param("id", _pool.c.id))
 )
-_QUEUE = Statement(QUEUES.where(_queue.c.id == param("id", _queue.c.id)), wire=True)
+# Full values, as runs are made from them: the ids of a row for the wire are text on SQLite.
+_QUEUE = Statement(QUEUES.where(_queue.c.id == param("id", _queue.c.id)))
 _QUEUE_BY_NAME = Statement(
     QUEUES.where(
-        _pool.c.name == sa.bindparam("pool_name", type_=sa.Text),
-        _queue.c.name == sa.bindparam("queue_name", type_=sa.Text),
-    ),
-    wire=True,
+        _pool.c.name == param("pool_name", _pool.c.name),
+        _queue.c.name == param("queue_name", _queue.c.name),
+    )
 )
 _QUEUE_NUMBERS = Statement(
     sa.select(_queue.c.id, _queue.c.name, _queue.c.priority)
@@ -217,22 +217,34 @@ def heartbeat(pool_id: UUID, name: str, interval: int | None, now: datetime) -> 
 
 def read_workers(query: Query, now: datetime, pool_id: UUID) -> Steps[list[dict[str, Any]]]:
     """A page of the pool's workers; their status is computed, so it is compared here (row W13)."""
-    wanted, kept = _without_status(query)
-    bound = bind(WORKERS, kept, "work_pool_id")
+    if not _asks_status(query.where):
+        bound = bind(WORKERS, query, "work_pool_id")
+        found = yield bound.statement(**{**bound.values, "work_pool_id": pool_id})
+        return [_wire_worker(row, now) for row in found]
+    everyone = Query("workers", sort=query.sort, limit=_EVERYONE)
+    bound = bind(WORKERS, everyone, "work_pool_id")
     found = yield bound.statement(**{**bound.values, "work_pool_id": pool_id})
     workers = [_wire_worker(row, now) for row in found]
-    return [worker for worker in workers if all(check(worker["status"]) for check in wanted)]
+    chosen = [worker for worker in workers if _admits(query.where, worker)]
+    return chosen[query.offset : query.offset + query.limit]
 
 
-def _without_status(query: Query) -> tuple[list[Any], Query]:
-    checks: list[Any] = []
-    parts: list[Any] = []
-    for part in query.where.parts:
-        if isinstance(part, Condition) and part.field == "status":
-            chosen = set(part.value)
-            positive = part.op == "any_"
-            checks.append(lambda status, chosen=chosen, positive=positive: (status in chosen) is positive)
-        else:
-            parts.append(part)
-    where = Group(query.where.operator, tuple(parts))
-    return checks, Query(query.entity, where, query.related, query.sort, query.limit, query.offset)
+_EVERYONE = 100_000
+
+
+def _asks_status(group: Group) -> bool:
+    return any(
+        _asks_status(part) if isinstance(part, Group) else part.field == "status" for part in group.parts
+    )
+
+
+def _admits(part: Group | Condition, worker: dict[str, Any]) -> bool:
+    if isinstance(part, Group):
+        found = (_admits(inner, worker) for inner in part.parts)
+        return all(found) if part.operator == "and_" or not part.parts else any(found)
+    value = worker[part.field]
+    if part.field == "status":
+        return (value in part.value) is (part.op == "any_")
+    if value is None:
+        return False
+    return bool(value <= part.value if part.op == "before_" else value >= part.value)

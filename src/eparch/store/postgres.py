@@ -9,12 +9,11 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
 import sqlalchemy as sa
 
 from eparch.core.errors import Conflict, DatabaseUnusable, EparchError, Invalid, Unavailable
-from eparch.core.model import decode, encode
-from eparch.store.dialect import Converter
+from eparch.core.model import decode
+from eparch.store.dialect import Converter, json_text, plain_text, raw_json, unstorable
 from eparch.store.statement import Bound, Note, Rows, Steps
 
 if TYPE_CHECKING:
@@ -28,21 +27,17 @@ ATTEMPTS = 8
 MOST_CONNECTIONS = 10
 
 
-def _json_text(value: Any) -> str:
-    return encode(value).decode()
-
-
-def _raw(text: str) -> msgspec.Raw:
-    return msgspec.Raw(text.encode())
+def _texts(values: Sequence[Any]) -> list[str]:
+    return [plain_text(str(value)) for value in values]
 
 
 class PostgresDialect:
     """How values travel to and from asyncpg: ids and times are native, JSON is text."""
 
     name = "postgresql"
-    encoders: Mapping[str, Converter] = {"json": _json_text}
+    encoders: Mapping[str, Converter] = {"json": json_text, "text": plain_text, "list:text": _texts}
     decoders: Mapping[str, Converter] = {"json": decode}
-    wire_decoders: Mapping[str, Converter] = {"json": _raw}
+    wire_decoders: Mapping[str, Converter] = {"json": raw_json}
 
     def sqlalchemy(self) -> sa.engine.Dialect:
         """The compiler for asyncpg."""
@@ -71,6 +66,8 @@ class PostgresDatabase:
         try:
             async with self._pool.acquire() as connection:
                 return await _drive(connection, operation(*args, **kwargs), [])
+        except EparchError:
+            raise
         except Exception as error:
             raise _translated(self.url, error) from error
 
@@ -86,6 +83,7 @@ class PostgresDatabase:
         """
         import asyncpg
 
+        collided = False
         for attempt in range(ATTEMPTS):
             notes: list[Note] = []
             try:
@@ -94,6 +92,14 @@ class PostgresDatabase:
             except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
                 await asyncio.sleep(0.002 * 2**attempt)
                 continue
+            except asyncpg.UniqueViolationError as error:
+                # Somebody made it after the operation had looked for it: now it will be found.
+                if collided:
+                    raise _translated(self.url, error) from error
+                collided = True
+                continue
+            except EparchError:
+                raise
             except Exception as error:
                 raise _translated(self.url, error) from error
             if notes:
@@ -103,8 +109,11 @@ class PostgresDatabase:
 
     async def run_script(self, script: str) -> None:
         """Run the SQL statements of ``script`` in one transaction."""
-        async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(script)
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(script)
+        except Exception as error:
+            raise _translated(self.url, error) from error
 
     async def close(self) -> None:
         """Close every connection."""
@@ -171,10 +180,20 @@ def _translated(url: str, error: Exception) -> Exception:
         return error
     if isinstance(error, asyncpg.IntegrityConstraintViolationError):
         return Conflict("It conflicts with what is there.", why=str(error))
-    if isinstance(error, (asyncpg.DataError, UnicodeEncodeError)):
+    if isinstance(error, (asyncpg.DataError, asyncpg.StatementTooComplexError)):
         return Invalid(f"A value does not fit into the database: {error}.")
-    if isinstance(error, (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)):
-        return Unavailable("The database does not answer.", why=str(error))
+    if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+        # What asyncpg says when it cannot encode a value.
+        return Invalid(f"A value does not fit into the database: {error}.")
+    gone = (
+        OSError,
+        asyncpg.InterfaceError,
+        asyncpg.PostgresConnectionError,
+        asyncpg.OperatorInterventionError,
+        asyncpg.InsufficientResourcesError,
+    )
+    if isinstance(error, gone):
+        return Unavailable("The database does not answer.", why=str(error) or type(error).__name__)
     if isinstance(error, asyncpg.PostgresError):
         return unusable(url, error)
-    return error
+    return unstorable(error) or error

@@ -45,11 +45,12 @@ _KNOWN = Statement(sa.select(_event.c.id).where(AnyOf(_event.c.id, "ids")))
 
 
 def insert_logs(logs: Sequence[LogCreate], now: datetime) -> Steps[None]:
-    """Add lines of log."""
+    """Add lines of log; those of one time stay in the order in which they come."""
+    ids = sorted(new_id() for _ in logs)
     yield insert(_log).each(
         [
             {
-                "id": new_id(),
+                "id": id_,
                 "created": now,
                 "name": line.name,
                 "level": line.level,
@@ -58,7 +59,7 @@ def insert_logs(logs: Sequence[LogCreate], now: datetime) -> Steps[None]:
                 "flow_run_id": line.flow_run_id,
                 "task_run_id": line.task_run_id,
             }
-            for line in logs
+            for id_, line in zip(ids, logs, strict=True)
         ]
     )
 

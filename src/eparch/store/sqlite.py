@@ -9,6 +9,7 @@ the event loop, where they are faster than a thread switch; lists run in a small
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import sqlite3
 import threading
@@ -19,12 +20,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
-import msgspec
 import sqlalchemy as sa
 
 from eparch.core.errors import Conflict, DatabaseUnusable, EparchError, Invalid
-from eparch.core.model import decode, encode
-from eparch.store.dialect import Converter
+from eparch.core.model import decode
+from eparch.store.dialect import Converter, json_text, plain_text, raw_json, unstorable
 from eparch.store.statement import Bound, Note, Rows, Steps
 
 T = TypeVar("T")
@@ -38,17 +38,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 PRAGMAS = (
+    "PRAGMA busy_timeout=30000",
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
+    "PRAGMA journal_size_limit=67108864",
     "PRAGMA foreign_keys=ON",
-    "PRAGMA busy_timeout=30000",
     "PRAGMA cache_size=-16000",
     "PRAGMA temp_store=MEMORY",
 )
-
-
-def _json_text(value: Any) -> str:
-    return encode(value).decode()
 
 
 def _micros(moment: datetime) -> int:
@@ -59,23 +56,20 @@ def _moment(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
-def _raw(text: str) -> msgspec.Raw:
-    return msgspec.Raw(text.encode())
-
-
 class SqliteDialect:
     """How values travel to and from ``sqlite3``."""
 
     name = "sqlite"
     encoders: Mapping[str, Converter] = {
         "uuid": str,
+        "text": plain_text,
         "time": _micros,
-        "json": _json_text,
-        "list:uuid": _json_text,
-        "list:text": _json_text,
+        "json": json_text,
+        "list:uuid": json_text,
+        "list:text": json_text,
     }
     decoders: Mapping[str, Converter] = {"uuid": UUID, "time": _moment, "json": decode, "bool": bool}
-    wire_decoders: Mapping[str, Converter] = {"time": _moment, "json": _raw, "bool": bool}
+    wire_decoders: Mapping[str, Converter] = {"time": _moment, "json": raw_json, "bool": bool}
 
     def sqlalchemy(self) -> sa.engine.Dialect:
         """The compiler for ``sqlite3``."""
@@ -101,18 +95,22 @@ class _Job:
 class Connection:
     """A connection that runs operations."""
 
-    def __init__(self, path: str, *, reads_only: bool = False) -> None:
-        """Open the file ``path``.
+    def __init__(self, path: str, *, reads_only: bool = False, pragmas: Sequence[str] = PRAGMAS) -> None:
+        """Open the file ``path``, or what the URI ``path`` names.
 
         Raises:
             DatabaseUnusable: it cannot be opened, or is no database.
         """
+        self.path = path
         try:
-            uri = path.startswith("file:")
             self.raw = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, cached_statements=512, uri=uri
+                path,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=512,
+                uri=path.startswith("file:"),
             )
-            for pragma in PRAGMAS:
+            for pragma in pragmas:
                 self.raw.execute(pragma)
             if reads_only:
                 self.raw.execute("PRAGMA query_only=ON")
@@ -132,6 +130,19 @@ class Connection:
                     request = steps.send(self._run(request))
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
+
+    def look(self, operation: Callable[..., Steps[T]], *args: Any) -> T:
+        """Run one read and close the connection.
+
+        Raises:
+            DatabaseUnusable: it cannot be read.
+        """
+        try:
+            return self.run(operation(*args), [])
+        except sqlite3.Error as error:
+            raise unusable(self.path, error) from error
+        finally:
+            self.raw.close()
 
     def _run(self, bound: Bound) -> Rows:
         prepared = bound.statement.prepare(DIALECT)
@@ -160,6 +171,7 @@ class SqliteDatabase:
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._local = threading.local()
         self._readers = ThreadPoolExecutor(READERS, "eparch-read")
+        self._scanners: list[Connection] = []
         self._thread = threading.Thread(target=self._write_forever, name="eparch-write", daemon=True)
         self._thread.start()
         self._closed = False
@@ -181,6 +193,7 @@ class SqliteDatabase:
         connection = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = Connection(self.path, reads_only=True)
+            self._scanners.append(connection)
         return self._guarded(connection, operation, args, kwargs)
 
     def _guarded(
@@ -188,11 +201,15 @@ class SqliteDatabase:
     ) -> T:
         try:
             return connection.run(operation(*args, **kwargs), [])
+        except EparchError:
+            raise
         except Exception as error:
             raise _translated(self.path, error) from error
 
     async def write(self, operation: Callable[..., Steps[T]], *args: Any, **kwargs: Any) -> T:
         """Run a write; when this returns, it is on disk.
+
+        A write whose caller is cancelled is done whole or not at all.
 
         Raises:
             Conflict: it breaks a constraint.
@@ -219,9 +236,8 @@ class SqliteDatabase:
                     break
             if batch:
                 self._commit(batch)
-                loop = batch[0].future.get_loop()
-                if not loop.is_closed():
-                    loop.call_soon_threadsafe(self._deliver, batch)
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    batch[0].future.get_loop().call_soon_threadsafe(self._deliver, batch)
             if job is None:
                 return
 
@@ -232,18 +248,19 @@ class SqliteDatabase:
             for job in batch:
                 self._attempt(job, raw)
             raw.execute("COMMIT")
-        except Exception as error:
-            if raw.in_transaction:
+        except BaseException as error:
+            with contextlib.suppress(sqlite3.Error):  # it may have been rolled back by itself
                 raw.execute("ROLLBACK")
-            failure = _translated(self.path, error)
             for job in batch:
-                job.error = job.error or failure
+                job.error = job.error or _translated(self.path, error)
 
     def _attempt(self, job: _Job, raw: sqlite3.Connection) -> None:
+        if job.future.cancelled():
+            return
         raw.execute("SAVEPOINT job")
         try:
             job.result = self._writer.run(job.make(), job.notes)
-        except Exception as error:
+        except BaseException as error:
             # A full disk rolls the whole transaction back by itself: then nothing in it may be answered.
             if not raw.in_transaction:
                 raise
@@ -268,7 +285,7 @@ class SqliteDatabase:
         try:
             self._writer.raw.executescript(f"BEGIN IMMEDIATE;\n{script}\nCOMMIT;")
         except sqlite3.Error as error:
-            if self._writer.raw.in_transaction:
+            with contextlib.suppress(sqlite3.Error):
                 self._writer.raw.execute("ROLLBACK")
             raise unusable(self.path, error) from error
 
@@ -278,43 +295,66 @@ class SqliteDatabase:
             return
         self._closed = True
         self._queue.put(None)
-        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
-        self._readers.shutdown(wait=True)
-        self._loop_reader.raw.close()
-        self._writer.raw.close()
+        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._readers.shutdown)
+        # The writer goes last: whoever closes last moves the write-ahead log into the file.
+        for connection in (*self._scanners, self._loop_reader, self._writer):
+            connection.raw.close()
+
+
+def read_only(path: str) -> Connection | None:
+    """A connection that cannot change the file ``path`` in any way.
+
+    None where opening it as usual changes nothing either: there is no file, or it has a write-ahead log.
+
+    Raises:
+        DatabaseUnusable: it cannot be opened, or is no database.
+    """
+    if path == ":memory:" or not Path(path).is_file():
+        return None
+    with Path(path).open("rb") as file:
+        header = file.read(20)
+    if len(header) < 20 or header[18] == 2:
+        return None
+    connection = Connection(f"{Path(path).absolute().as_uri()}?mode=ro", pragmas=PRAGMAS[:1])
+    connection.path = path
+    return connection
 
 
 def unusable(path: str, error: BaseException) -> DatabaseUnusable:
     """The error that says what is wrong with the file ``path``."""
     text = str(error)
-    shown = Path(path).name if path != ":memory:" else path
     fix = "Check EPARCH_DATABASE_URL."
-    if "not a database" in text or "malformed" in text:
-        what = f"The file {path} is damaged, or is no SQLite database."
-        fix = "Nothing was changed in it. Restore a copy, or name another file in EPARCH_DATABASE_URL."
-    elif "full" in text:
-        what = f"The disk is full: the database {path} cannot grow."
-        fix = "Free some space; what was answered before is kept."
-    elif "readonly" in text or "read-only" in text:
-        what = f"The database {path} cannot be written: it or its folder is read-only."
-    elif "unable to open" in text:
-        what = f"The database {path} cannot be opened."
-        fix = "Its folder must exist and be writable; or name another file in EPARCH_DATABASE_URL."
-    elif "locked" in text:
-        what = f"Another process holds the database {path}."
-        fix = "Run one server per SQLite file, or use PostgreSQL."
-    else:
-        what = f"The database {shown} failed."
+    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+            what = f"The file {path} is damaged, or is no SQLite database."
+            fix = "Nothing was changed in it. Restore a copy, or name another file in EPARCH_DATABASE_URL."
+        case sqlite3.SQLITE_FULL:
+            what = f"The disk is full: the database {path} cannot grow."
+            fix = "Free some space; what was answered before is kept."
+        case sqlite3.SQLITE_READONLY:
+            what = f"The database {path} cannot be written: it or its folder is read-only."
+            fix = "Let the server's user write there, or name another file in EPARCH_DATABASE_URL."
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
+            what = f"The database {path} cannot be opened."
+            fix = "Its folder must exist and be writable; or name another file in EPARCH_DATABASE_URL."
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            what = f"Another process holds the database {path}."
+            fix = "Run one server per SQLite file, or use PostgreSQL."
+        case _:
+            what = f"The database {path} failed."
     return DatabaseUnusable(what, why=text, fix=fix)
 
 
-def _translated(path: str, error: Exception) -> Exception:
+def _translated(path: str, error: BaseException) -> BaseException:
     if isinstance(error, EparchError):
         return error
     if isinstance(error, sqlite3.IntegrityError):
         return Conflict("It conflicts with what is there.", why=str(error))
-    if isinstance(error, (OverflowError, sqlite3.DataError, UnicodeEncodeError)):
+    if isinstance(error, sqlite3.DataError):
         return Invalid(f"A value does not fit into the database: {error}.")
+    if isinstance(error, sqlite3.ProgrammingError):
+        return DatabaseUnusable("The database is closed.") if "closed" in str(error) else error
     if isinstance(error, sqlite3.Error):
         return unusable(path, error)
-    return error
+    return unstorable(error) or error

@@ -66,6 +66,18 @@ class Flag(TypeDecorator[Any]):
     kind = "bool"
 
 
+class Text(TypeDecorator[str]):
+    """A text, compared and sorted by code point: PostgreSQL's own order depends on where it was installed."""
+
+    impl = sa.Text
+    cache_ok = True
+    kind = "text"
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """The column type of ``dialect``."""
+        return sa.Text() if dialect.name == "sqlite" else sa.Text(collation="C")
+
+
 def _record(*columns: Any) -> tuple[Any, ...]:
     return (
         sa.Column("id", Id, primary_key=True),
@@ -78,10 +90,10 @@ def _record(*columns: Any) -> tuple[Any, ...]:
 def _state_columns() -> tuple[sa.Column[Any], ...]:
     return (
         sa.Column("state_id", Id),
-        sa.Column("state_type", sa.Text),
-        sa.Column("state_name", sa.Text),
+        sa.Column("state_type", Text),
+        sa.Column("state_name", Text),
         sa.Column("state_timestamp", Time),
-        sa.Column("state_message", sa.Text),
+        sa.Column("state_message", Text),
         sa.Column("state_details", Document),
         sa.Column("state_data", Document),
     )
@@ -89,7 +101,7 @@ def _state_columns() -> tuple[sa.Column[Any], ...]:
 
 def _times() -> tuple[sa.Column[Any], ...]:
     return (
-        sa.Column("run_count", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("run_count", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("expected_start_time", Time, nullable=False),
         sa.Column("next_scheduled_start_time", Time),
         sa.Column("start_time", Time),
@@ -104,38 +116,51 @@ def _history(table: str, parent: str) -> sa.Table:
         metadata,
         sa.Column("id", Id, primary_key=True),
         sa.Column(f"{parent}_id", Id, sa.ForeignKey(f"{parent}.id", ondelete="CASCADE"), nullable=False),
-        sa.Column("type", sa.Text, nullable=False),
-        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("type", Text, nullable=False),
+        sa.Column("name", Text, nullable=False),
         sa.Column("timestamp", Time, nullable=False),
-        sa.Column("message", sa.Text),
+        sa.Column("message", Text),
         sa.Column("state_details", Document, nullable=False),
         sa.Column("data", Document),
         sa.Index(f"ix_{table}_{parent}_id_timestamp", f"{parent}_id", "timestamp"),
     )
 
 
+def _where_known(name: str, *columns: str) -> sa.Index:
+    """Index the rows whose first column is not null."""
+    text = sa.text(f"{columns[0]} IS NOT NULL")
+    return sa.Index(name, *columns, sqlite_where=text, postgresql_where=text)
+
+
+def _newest_first(table: sa.Table, *columns: str) -> None:
+    """Index the order "descending, null last", which on SQLite is the plain order read backwards."""
+    for name in columns:
+        key, tie = table.c[name].desc().nulls_last(), table.c.id.desc()
+        sa.Index(f"ix_{table.name}_{name}_desc", key, tie).ddl_if(dialect="postgresql")
+
+
 flow = sa.Table(
     "flow",
     metadata,
     *_record(
-        sa.Column("name", sa.Text, nullable=False, unique=True),
+        sa.Column("name", Text, nullable=False, unique=True),
         sa.Column("tags", Document, nullable=False),
         sa.Column("labels", Document, nullable=False),
     ),
-    sa.Index("ix_flow_created", "created"),
-    sa.Index("ix_flow_updated", "updated"),
+    sa.Index("ix_flow_created", "created", "id"),
+    sa.Index("ix_flow_updated", "updated", "id"),
 )
 
 work_pool = sa.Table(
     "work_pool",
     metadata,
     *_record(
-        sa.Column("name", sa.Text, nullable=False, unique=True),
-        sa.Column("description", sa.Text),
-        sa.Column("type", sa.Text, nullable=False),
+        sa.Column("name", Text, nullable=False, unique=True),
+        sa.Column("description", Text),
+        sa.Column("type", Text, nullable=False),
         sa.Column("base_job_template", Document, nullable=False),
         sa.Column("is_paused", Flag, nullable=False),
-        sa.Column("concurrency_limit", sa.Integer),
+        sa.Column("concurrency_limit", sa.BigInteger),
         sa.Column("default_queue_id", Id),
         sa.Column("storage_configuration", Document, nullable=False),
     ),
@@ -145,11 +170,11 @@ work_queue = sa.Table(
     "work_queue",
     metadata,
     *_record(
-        sa.Column("name", sa.Text, nullable=False),
-        sa.Column("description", sa.Text),
+        sa.Column("name", Text, nullable=False),
+        sa.Column("description", Text),
         sa.Column("is_paused", Flag, nullable=False),
-        sa.Column("concurrency_limit", sa.Integer),
-        sa.Column("priority", sa.Integer, nullable=False),
+        sa.Column("concurrency_limit", sa.BigInteger),
+        sa.Column("priority", sa.BigInteger, nullable=False),
         sa.Column("work_pool_id", Id, sa.ForeignKey("work_pool.id", ondelete="CASCADE"), nullable=False),
         sa.Column("filter", Document),
         sa.Column("last_polled", Time),
@@ -162,10 +187,10 @@ worker = sa.Table(
     "worker",
     metadata,
     *_record(
-        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("name", Text, nullable=False),
         sa.Column("work_pool_id", Id, sa.ForeignKey("work_pool.id", ondelete="CASCADE"), nullable=False),
         sa.Column("last_heartbeat_time", Time),
-        sa.Column("heartbeat_interval_seconds", sa.Integer),
+        sa.Column("heartbeat_interval_seconds", sa.BigInteger),
     ),
     sa.UniqueConstraint("work_pool_id", "name"),
 )
@@ -174,12 +199,12 @@ deployment = sa.Table(
     "deployment",
     metadata,
     *_record(
-        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("name", Text, nullable=False),
         sa.Column("flow_id", Id, sa.ForeignKey("flow.id", ondelete="CASCADE"), nullable=False),
-        sa.Column("version", sa.Text),
-        sa.Column("description", sa.Text),
+        sa.Column("version", Text),
+        sa.Column("description", Text),
         sa.Column("paused", Flag, nullable=False),
-        sa.Column("concurrency_limit", sa.Integer),
+        sa.Column("concurrency_limit", sa.BigInteger),
         sa.Column("concurrency_options", Document),
         sa.Column("job_variables", Document, nullable=False),
         sa.Column("parameters", Document, nullable=False),
@@ -190,8 +215,8 @@ deployment = sa.Table(
         sa.Column("labels", Document, nullable=False),
         sa.Column("work_queue_id", Id, sa.ForeignKey("work_queue.id", ondelete="SET NULL")),
         sa.Column("last_polled", Time),
-        sa.Column("path", sa.Text),
-        sa.Column("entrypoint", sa.Text),
+        sa.Column("path", Text),
+        sa.Column("entrypoint", Text),
         sa.Column("storage_document_id", Id),
         sa.Column("infrastructure_document_id", Id),
         sa.Column("version_info", Document),
@@ -199,9 +224,9 @@ deployment = sa.Table(
         sa.Column("updated_by", Document),
     ),
     sa.UniqueConstraint("flow_id", "name"),
-    sa.Index("ix_deployment_name", "name"),
-    sa.Index("ix_deployment_created", "created"),
-    sa.Index("ix_deployment_updated", "updated"),
+    sa.Index("ix_deployment_name", "name", "id"),
+    sa.Index("ix_deployment_created", "created", "id"),
+    sa.Index("ix_deployment_updated", "updated", "id"),
     sa.Index("ix_deployment_work_queue_id", "work_queue_id"),
 )
 
@@ -212,9 +237,9 @@ deployment_schedule = sa.Table(
         sa.Column("deployment_id", Id, sa.ForeignKey("deployment.id", ondelete="CASCADE"), nullable=False),
         sa.Column("schedule", Document, nullable=False),
         sa.Column("active", Flag, nullable=False),
-        sa.Column("max_scheduled_runs", sa.Integer),
+        sa.Column("max_scheduled_runs", sa.BigInteger),
         sa.Column("parameters", Document, nullable=False),
-        sa.Column("slug", sa.Text),
+        sa.Column("slug", Text),
         sa.Column("scheduled_until", Time),
     ),
     sa.Index("ix_deployment_schedule_deployment_id", "deployment_id"),
@@ -225,15 +250,15 @@ flow_run = sa.Table(
     "flow_run",
     metadata,
     *_record(
-        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("name", Text, nullable=False),
         sa.Column("flow_id", Id, sa.ForeignKey("flow.id", ondelete="CASCADE"), nullable=False),
         *_state_columns(),
         sa.Column("deployment_id", Id, sa.ForeignKey("deployment.id", ondelete="SET NULL")),
-        sa.Column("deployment_version", sa.Text),
-        sa.Column("flow_version", sa.Text),
+        sa.Column("deployment_version", Text),
+        sa.Column("flow_version", Text),
         sa.Column("parameters", Document, nullable=False),
         sa.Column("context", Document, nullable=False),
-        sa.Column("idempotency_key", sa.Text),
+        sa.Column("idempotency_key", Text),
         sa.Column("empirical_policy", Document, nullable=False),
         sa.Column("tags", Document, nullable=False),
         sa.Column("labels", Document, nullable=False),
@@ -241,7 +266,7 @@ flow_run = sa.Table(
         *_times(),
         sa.Column("auto_scheduled", Flag, nullable=False),
         sa.Column("infrastructure_document_id", Id),
-        sa.Column("infrastructure_pid", sa.Text),
+        sa.Column("infrastructure_pid", Text),
         sa.Column("created_by", Document),
         sa.Column("work_queue_id", Id, sa.ForeignKey("work_queue.id", ondelete="SET NULL")),
         sa.Column("job_variables", Document),
@@ -250,22 +275,15 @@ flow_run = sa.Table(
         sa.Column("in_process_retry", Flag, nullable=False, server_default=sa.false()),
     ),
     sa.UniqueConstraint("flow_id", "idempotency_key"),
-    sa.Index("ix_flow_run_name", "name"),
-    sa.Index("ix_flow_run_start_time", "start_time"),
-    sa.Index("ix_flow_run_end_time", "end_time"),
-    sa.Index("ix_flow_run_expected_start_time", "expected_start_time"),
-    sa.Index("ix_flow_run_next_scheduled_start_time", "next_scheduled_start_time"),
-    sa.Index("ix_flow_run_state_type_expected_start_time", "state_type", "expected_start_time"),
+    sa.Index("ix_flow_run_name", "name", "id"),
+    sa.Index("ix_flow_run_start_time", "start_time", "id"),
+    sa.Index("ix_flow_run_expected_start_time", "expected_start_time", "id"),
+    sa.Index("ix_flow_run_next_scheduled_start_time", "next_scheduled_start_time", "id"),
+    sa.Index("ix_flow_run_state_type_expected_start_time", "state_type", "expected_start_time", "id"),
     sa.Index("ix_flow_run_deployment_id_state_type", "deployment_id", "state_type"),
-    sa.Index("ix_flow_run_parent_task_run_id", "parent_task_run_id"),
-    sa.Index(
-        "ix_flow_run_due",
-        "work_queue_id",
-        "next_scheduled_start_time",
-        "id",
-        sqlite_where=sa.text("state_type = 'SCHEDULED'"),
-        postgresql_where=sa.text("state_type = 'SCHEDULED'"),
-    ),
+    _where_known("ix_flow_run_parent_task_run_id", "parent_task_run_id"),
+    sa.Index("ix_flow_run_work_queue_id", "work_queue_id", "next_scheduled_start_time", "id"),
+    sa.Index("ix_flow_run_state_type_id", "state_type", "id"),
 )
 flow_run_state = _history("flow_run_state", "flow_run")
 
@@ -275,7 +293,7 @@ claim = sa.Table(
     sa.Column("flow_run_id", Id, sa.ForeignKey("flow_run.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("claim_id", Id, nullable=False),
     sa.Column("token", sa.BigInteger, nullable=False),
-    sa.Column("worker_name", sa.Text),
+    sa.Column("worker_name", Text),
     sa.Column("work_pool_id", Id),
     sa.Column("work_queue_id", Id),
     sa.Column("slot_id", Id),
@@ -294,27 +312,26 @@ task_run = sa.Table(
     "task_run",
     metadata,
     *_record(
-        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("name", Text, nullable=False),
         sa.Column("flow_run_id", Id, sa.ForeignKey("flow_run.id", ondelete="CASCADE")),
-        sa.Column("task_key", sa.Text, nullable=False),
-        sa.Column("dynamic_key", sa.Text, nullable=False),
-        sa.Column("cache_key", sa.Text),
+        sa.Column("task_key", Text, nullable=False),
+        sa.Column("dynamic_key", Text, nullable=False),
+        sa.Column("cache_key", Text),
         sa.Column("cache_expiration", Time),
-        sa.Column("task_version", sa.Text),
+        sa.Column("task_version", Text),
         sa.Column("empirical_policy", Document, nullable=False),
         sa.Column("tags", Document, nullable=False),
         sa.Column("labels", Document, nullable=False),
         sa.Column("task_inputs", Document, nullable=False),
         *_state_columns(),
         *_times(),
-        sa.Column("flow_run_run_count", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("flow_run_run_count", sa.BigInteger, nullable=False, server_default="0"),
     ),
     sa.Index("ix_task_run_flow_run_id_task_key_dynamic_key", "flow_run_id", "task_key", "dynamic_key"),
-    sa.Index("ix_task_run_name", "name"),
-    sa.Index("ix_task_run_end_time", "end_time"),
-    sa.Index("ix_task_run_expected_start_time", "expected_start_time"),
-    sa.Index("ix_task_run_next_scheduled_start_time", "next_scheduled_start_time"),
-    sa.Index("ix_task_run_total_run_time", "total_run_time"),
+    sa.Index("ix_task_run_name", "name", "id"),
+    sa.Index("ix_task_run_expected_start_time", "expected_start_time", "id"),
+    sa.Index("ix_task_run_next_scheduled_start_time", "next_scheduled_start_time", "id"),
+    sa.Index("ix_task_run_total_run_time", "total_run_time", "id"),
 )
 task_run_state = _history("task_run_state", "task_run")
 
@@ -323,15 +340,15 @@ log = sa.Table(
     metadata,
     sa.Column("id", Id, primary_key=True),
     sa.Column("created", Time, nullable=False),
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("level", sa.Integer, nullable=False),
-    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("name", Text, nullable=False),
+    sa.Column("level", sa.BigInteger, nullable=False),
+    sa.Column("message", Text, nullable=False),
     sa.Column("timestamp", Time, nullable=False),
     sa.Column("flow_run_id", Id),
     sa.Column("task_run_id", Id),
-    sa.Index("ix_log_flow_run_id_timestamp", "flow_run_id", "timestamp"),
-    sa.Index("ix_log_task_run_id_timestamp", "task_run_id", "timestamp"),
-    sa.Index("ix_log_timestamp", "timestamp"),
+    sa.Index("ix_log_flow_run_id_timestamp", "flow_run_id", "timestamp", "id"),
+    _where_known("ix_log_task_run_id_timestamp", "task_run_id", "timestamp", "id"),
+    sa.Index("ix_log_timestamp", "timestamp", "id"),
 )
 
 event = sa.Table(
@@ -340,13 +357,13 @@ event = sa.Table(
     sa.Column("id", Id, primary_key=True),
     sa.Column("occurred", Time, nullable=False),
     sa.Column("received", Time, nullable=False),
-    sa.Column("event", sa.Text, nullable=False),
-    sa.Column("resource_id", sa.Text, nullable=False),
+    sa.Column("event", Text, nullable=False),
+    sa.Column("resource_id", Text, nullable=False),
     sa.Column("resource", Document, nullable=False),
     sa.Column("related", Document, nullable=False),
     sa.Column("payload", Document, nullable=False),
     sa.Column("follows", Id),
-    sa.Index("ix_event_occurred", "occurred"),
+    sa.Index("ix_event_occurred", "occurred", "id"),
     sa.Index("ix_event_resource_id_occurred", "resource_id", "occurred"),
 )
 
@@ -354,17 +371,17 @@ artifact = sa.Table(
     "artifact",
     metadata,
     *_record(
-        sa.Column("key", sa.Text),
-        sa.Column("type", sa.Text),
-        sa.Column("description", sa.Text),
+        sa.Column("key", Text),
+        sa.Column("type", Text),
+        sa.Column("description", Text),
         sa.Column("data", Document),
         sa.Column("metadata_", Document),
         sa.Column("flow_run_id", Id),
         sa.Column("task_run_id", Id),
     ),
-    sa.Index("ix_artifact_key_created", "key", "created"),
-    sa.Index("ix_artifact_created", "created"),
-    sa.Index("ix_artifact_updated", "updated"),
+    sa.Index("ix_artifact_key", "key", "id"),
+    sa.Index("ix_artifact_created", "created", "id"),
+    sa.Index("ix_artifact_updated", "updated", "id"),
     sa.Index("ix_artifact_flow_run_id", "flow_run_id"),
     sa.Index("ix_artifact_task_run_id", "task_run_id"),
 )
@@ -372,8 +389,14 @@ artifact = sa.Table(
 service = sa.Table(
     "service",
     metadata,
-    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("name", Text, primary_key=True),
     sa.Column("holder", Id),
     sa.Column("lease_until", Time),
 )
 """Which server does a duty that only one may do at a time."""
+
+for _table in (flow_run, task_run):
+    _newest_first(_table, "end_time")
+    sa.Index(f"ix_{_table.name}_end_time", _table.c.end_time, _table.c.id).ddl_if(dialect="sqlite")
+_newest_first(flow_run, "start_time")
+_newest_first(artifact, "key")

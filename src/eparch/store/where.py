@@ -5,6 +5,7 @@ Queries of one shape share one compiled statement, however many values their lis
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -13,7 +14,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from eparch.core.filters import Query
 from eparch.store import tables as t
-from eparch.store.dialect import AnyOf, ContainsAll, IsEmpty, JsonText, Overlaps
+from eparch.store.dialect import AnyOf, Contains, ContainsAll, IsEmpty, JsonText, Overlaps, StartsWithAny
 from eparch.store.statement import Bound, Statement
 
 TABLES: dict[str, sa.Table] = {
@@ -65,32 +66,51 @@ _VIA: dict[tuple[str, str], str] = {
 }
 
 
+Names = tuple[str, ...]
+"""What each value of a query is called; one that is a list of one has a name of its own, see ``_is_any``."""
+
+
 def bind(select: sa.Select[Any], query: Query, *extra: str) -> Bound:
     """``select`` narrowed, ordered and paged by ``query``; ``extra`` names further equal conditions."""
-    values: dict[str, Any] = {f"v{n}": value for n, value in enumerate(query.values())}
-    return _select(select, query.shape(), extra)(limit=query.limit, offset=query.offset, **values)
+    names, values = _named(query)
+    values["limit"], values["offset"] = query.limit, query.offset
+    return Bound(_select(select, query.shape(), names, extra), values)
 
 
 def bind_count(query: Query) -> Bound:
     """How many rows ``query`` has, its page aside."""
-    values: dict[str, Any] = {f"v{n}": value for n, value in enumerate(query.values())}
-    return _count(query.shape())(**values)
+    names, values = _named(query)
+    return Bound(_count(query.shape(), names), values)
+
+
+def _named(query: Query) -> tuple[Names, dict[str, Any]]:
+    names: list[str] = []
+    values: dict[str, Any] = {}
+    for number, value in enumerate(query.values()):
+        alone = isinstance(value, list) and len(value) == 1
+        values[f"v{number}"] = value
+        if alone:
+            values[f"only{number}"] = value[0]
+        names.append(f"only{number}" if alone else f"v{number}")
+    return tuple(names), values
 
 
 @lru_cache(maxsize=1024)
-def _select(select: sa.Select[Any], shape: tuple[Any, ...], extra: tuple[str, ...]) -> Statement:
+def _select(
+    select: sa.Select[Any], shape: tuple[Any, ...], names: Names, extra: tuple[str, ...]
+) -> Statement:
     entity, _, _, sort = shape
     table = TABLES[entity]
     conditions = [table.c[name] == sa.bindparam(name, type_=table.c[name].type) for name in extra]
-    narrowed = select.where(*conditions, *_conditions(shape)).order_by(*order(table, sort))
+    narrowed = select.where(*conditions, *_conditions(shape, names)).order_by(*order(table, sort))
     limit, offset = sa.bindparam("limit", type_=sa.Integer), sa.bindparam("offset", type_=sa.BigInteger)
     return Statement(narrowed.limit(limit).offset(offset), wire=True)
 
 
 @lru_cache(maxsize=256)
-def _count(shape: tuple[Any, ...]) -> Statement:
+def _count(shape: tuple[Any, ...], names: Names) -> Statement:
     table = TABLES[shape[0]]
-    return Statement(sa.select(sa.func.count()).select_from(table).where(*_conditions(shape)))
+    return Statement(sa.select(sa.func.count()).select_from(table).where(*_conditions(shape, names)))
 
 
 def order(table: sa.Table, sort: str) -> tuple[ColumnElement[Any], ...]:
@@ -107,12 +127,12 @@ def order(table: sa.Table, sort: str) -> tuple[ColumnElement[Any], ...]:
     return (key,) if column is table.c.id else (key, tie)
 
 
-def _conditions(shape: tuple[Any, ...]) -> list[ColumnElement[bool]]:
+def _conditions(shape: tuple[Any, ...], names: Names) -> list[ColumnElement[bool]]:
     entity, where, related, _ = shape
-    numbers = iter(range(1_000_000))
-    conditions = [_group(entity, where, numbers)] if len(where) > 1 else []
+    given = iter(names)
+    conditions = [_group(entity, where, given)] if len(where) > 1 else []
     for other, group in related:
-        conditions.append(_linked(entity, other, _group(other, group, numbers)))
+        conditions.append(_linked(entity, other, _group(other, group, given)))
     return conditions
 
 
@@ -124,21 +144,21 @@ def _linked(entity: str, other: str, condition: ColumnElement[bool]) -> Any:
     return own.in_(sa.select(theirs).where(condition).correlate(None))
 
 
-def _group(entity: str, shape: tuple[Any, ...], numbers: Any) -> Any:
+def _group(entity: str, shape: tuple[Any, ...], names: Iterator[str]) -> Any:
     operator, *parts = shape
     conditions = [
-        _group(entity, part, numbers) if part[0] in ("and_", "or_") else _condition(entity, part, numbers)
+        _group(entity, part, names) if part[0] in ("and_", "or_") else _condition(entity, part, names)
         for part in parts
     ]
     return sa.and_(*conditions) if operator == "and_" else sa.or_(*conditions)
 
 
-def _condition(entity: str, part: tuple[Any, ...], numbers: Any) -> Any:
+def _condition(entity: str, part: tuple[Any, ...], names: Iterator[str]) -> Any:
     field, op = part[0], part[1]
     special = _SPECIAL.get((entity, field))
     if len(part) == 3:
         return special(op, part[2]) if special else _switch(TABLES[entity].c[field], op, part[2])
-    name = f"v{next(numbers)}"
+    name = next(names)
     if special is not None:
         return special(op, name)
     column = _COLUMNS.get((entity, field))
@@ -155,28 +175,35 @@ def _switch(column: sa.Column[Any], op: str, value: bool) -> ColumnElement[bool]
 
 
 def _compare(column: ColumnElement[Any], op: str, name: str) -> Any:
-    parameter = sa.bindparam(name, type_=column.type)
     match op:
         case "any_":
-            return AnyOf(column, name)
+            return _is_any(column, name)
         case "not_any_":
-            return sa.not_(AnyOf(column, name))
+            return sa.not_(_is_any(column, name))
         case "all_":
-            return ContainsAll(column, name)
+            return ContainsAll(column, _list(name))
         case "overlaps_":
-            return Overlaps(column, name)
+            return Overlaps(column, _list(name))
+        case "startswith_":
+            return StartsWithAny(column, _list(name))
         case "like_" | "query":
-            return _contains(column, name)
+            return Contains(column, name)
         case "before_" | "le_":
-            return column <= parameter
+            return column <= sa.bindparam(name, type_=column.type)
         case "after_" | "ge_":
-            return column >= parameter
+            return column >= sa.bindparam(name, type_=column.type)
     raise AssertionError(f"no SQL for the operator {op}")
 
 
-def _contains(column: ColumnElement[Any], name: str) -> Any:
-    text = sa.func.lower(sa.bindparam(name, type_=sa.Text))
-    return sa.func.lower(column).contains(text, autoescape=False)
+def _is_any(column: ColumnElement[Any], name: str) -> Any:
+    """``column`` is one of the list; a list of one is an equation, which an index serves in its own order."""
+    if name.startswith("only") and isinstance(column, sa.Column):
+        return column == sa.bindparam(name, type_=column.type)
+    return AnyOf(column, _list(name))
+
+
+def _list(name: str) -> str:
+    return name.replace("only", "v")
 
 
 def _flow_deployment(op: str, value: Any) -> Any:
@@ -188,22 +215,22 @@ def _run_queue(op: str, value: Any) -> Any:
     if isinstance(value, bool):
         column = t.flow_run.c.work_queue_id
         return column.is_(None) if value else column.is_not(None)
-    queues = sa.select(t.work_queue.c.id).where(AnyOf(t.work_queue.c.name, value))
+    queues = sa.select(t.work_queue.c.id).where(_is_any(t.work_queue.c.name, value))
     return t.flow_run.c.work_queue_id.in_(queues.correlate(None))
 
 
 def _deployment_queue(op: str, value: Any) -> Any:
-    queues = sa.select(t.work_queue.c.id).where(AnyOf(t.work_queue.c.name, value))
+    queues = sa.select(t.work_queue.c.id).where(_is_any(t.work_queue.c.name, value))
     return t.deployment.c.work_queue_id.in_(queues.correlate(None))
 
 
 def _either_name(op: str, value: Any) -> ColumnElement[bool]:
-    flows = sa.select(t.flow.c.id).where(_contains(t.flow.c.name, value))
-    return sa.or_(_contains(t.deployment.c.name, value), t.deployment.c.flow_id.in_(flows.correlate(None)))
+    flows = sa.select(t.flow.c.id).where(Contains(t.flow.c.name, value))
+    return sa.or_(Contains(t.deployment.c.name, value), t.deployment.c.flow_id.in_(flows.correlate(None)))
 
 
 def _parent_run(op: str, value: Any) -> Any:
-    tasks = sa.select(t.task_run.c.id).where(AnyOf(t.task_run.c.flow_run_id, value))
+    tasks = sa.select(t.task_run.c.id).where(_is_any(t.task_run.c.flow_run_id, value))
     return t.flow_run.c.parent_task_run_id.in_(tasks.correlate(None))
 
 
@@ -214,10 +241,6 @@ def _subflows(op: str, value: Any) -> Any:
         .correlate(None)
     )
     return has if value else sa.not_(has)
-
-
-def _queue_prefix(op: str, value: Any) -> ColumnElement[bool]:
-    return AnyOf(t.work_queue.c.name, value)
 
 
 _SPECIAL: dict[tuple[str, str], Any] = {

@@ -21,7 +21,8 @@ def upgrade() -> None:
     for table in metadata.sorted_tables:
         op.execute(CreateTable(table))
         for index in sorted(table.indexes, key=lambda i: str(i.name)):
-            op.execute(CreateIndex(index))
+            if index._ddl_if is None or index._ddl_if.dialect == op.get_context().dialect.name:
+                op.execute(CreateIndex(index))
 
 
 def downgrade() -> None:
