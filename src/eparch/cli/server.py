@@ -132,7 +132,6 @@ def status(session: Session, wait: bool, timeout: float) -> None:
         if "server_error" not in facts or not wait or time.monotonic() > deadline:
             break
         session.close()
-        session._client = None
         time.sleep(0.1)
     if "server_error" in facts:
         raise Unreachable(

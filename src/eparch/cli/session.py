@@ -121,9 +121,10 @@ class Session:
                 return
 
     def close(self) -> None:
-        """Close the client."""
+        """Close the client; the next question makes a new one."""
         if self._client is not None:
             self._client.close()
+            self._client = None
 
     # People
 

@@ -87,7 +87,7 @@ class Client:
         _clients.add(self)
 
     def _begin(self) -> None:
-        """Forget every connection; also what a forked child does, whose sockets are the parent's."""
+        """Begin without a connection; also what a forked child does, whose sockets are the parent's."""
         self._lock = threading.Lock()
         self._idle: list[http.client.HTTPConnection] = []
 
@@ -395,7 +395,10 @@ def _reason(failure: Exception | None, timeout: float) -> str:
 
 def _forget_connections() -> None:
     for client in list(_clients):
+        idle = client._idle
         client._begin()
+        for connection in idle:
+            connection.close()  # the child's end only: nothing is sent, the parent's stays open
 
 
 os.register_at_fork(after_in_child=_forget_connections)
