@@ -5,6 +5,7 @@ Owns what is created and what is refused. Does not own the work itself.
 
 from __future__ import annotations
 
+import logging
 from copy import deepcopy
 from typing import Any
 
@@ -18,6 +19,8 @@ from eparch.core.pools import WorkPool, WorkPoolCreate, WorkPoolUpdate, WorkQueu
 from eparch.workers.infrastructure import Infrastructure, default_template, find_type
 from eparch.workers.options import WorkerOptions
 from eparch.workers.sources import Sender
+
+logger = logging.getLogger("eparch.worker")
 
 AGENT = "prefect-agent"
 """Type of pools that workers have never served."""
@@ -61,10 +64,14 @@ def prepare_pool(
 
 def _read_or_create(sender: Sender, options: WorkerOptions) -> WorkPool:
     try:
-        return sender.send(calls.read_work_pool(name=options.pool))
+        found = sender.send(calls.read_work_pool(name=options.pool))
     except NotFound as error:
         if options.type is None or not options.create_pool_if_not_found:
             raise _missing(sender, options) from error
+    else:
+        if options.base_job_template is not None:
+            logger.warning("The pool '%s' keeps its template: a file is for a pool that is new", found.name)
+        return found
     find_type(options.type)
     template = read_template(options) or default_template(options.type)
     body = WorkPoolCreate(name=options.pool, type=options.type, base_job_template=template)

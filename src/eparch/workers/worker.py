@@ -13,16 +13,17 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
+from uuid import UUID
 
 from eparch.client.http import connect
 from eparch.client.retries import Retries
 from eparch.core import calls
 from eparch.core.errors import EparchError, NotFound
-from eparch.core.pools import Heartbeat, Work, WorkPool
+from eparch.core.pools import ClaimedRun, Heartbeat, Work, WorkPool
 from eparch.settings import Settings
 from eparch.workers.decisions import StopReason, hand_back, must_stop_when_lost
 from eparch.workers.health import Health
@@ -44,6 +45,8 @@ _POOL_AGE = 1.0
 """Seconds for which a pool that was read is taken as it is; its template may be edited while a worker
 runs.
 """
+
+T = TypeVar("T")
 
 logger = logging.getLogger("eparch.worker")
 
@@ -237,12 +240,12 @@ class Worker:
             else:
                 self.supervisor.accept(claimed, fenced=self.fenced)
 
-    def _give_back(self, claimed: Any) -> None:
+    def _give_back(self, claimed: ClaimedRun) -> None:
         """A run that came too late: another worker takes it."""
         held = Held(claimed, self.fenced)
         self._try(lambda: self.supervisor.report(held, hand_back(held.run)))
 
-    def _cancel(self, runs: Sequence[Any]) -> None:
+    def _cancel(self, runs: Sequence[UUID]) -> None:
         wanted = set(runs)
         for held in self.supervisor.holding():
             if held.run.id in wanted and held.reason is None:
@@ -286,7 +289,7 @@ class Worker:
                 logger.debug("The pool is taken as it was: %s", error)
         return self._pool
 
-    def _holding(self) -> list[Any]:
+    def _holding(self) -> list[UUID]:
         """Runs of which the worker does not know yet that they are to be stopped; of others it is not told
         again.
         """
@@ -294,7 +297,7 @@ class Worker:
 
     # Faults
 
-    def _try(self, act: Any) -> None:
+    def _try(self, act: Callable[[], object]) -> None:
         """Do it; what goes wrong is said, and done again when its time comes."""
         try:
             act()
@@ -312,7 +315,7 @@ class Worker:
             logger.error("A fault of the worker itself, next attempt in %.1f s", pause, exc_info=error)
         self.stopping.wait(pause)
 
-    def _wait_out(self, ask: Any) -> Any:
+    def _wait_out(self, ask: Callable[[], T]) -> T | None:
         """What ``ask`` answers, however long the server needs; None if the worker is to stop before."""
         attempt = 0
         while not self.stopping.is_set():
