@@ -39,7 +39,7 @@ from eparch.deploy.project import Project, ProjectDeployment, examine, render_de
 from eparch.deploy.pulling import default_pull
 from eparch.deploy.request import Deployed, DeployRequest, DeployResult
 from eparch.deploy.scan import FoundFlow, read_flow
-from eparch.deploy.selection import Chosen, empty_project, select
+from eparch.deploy.selection import Chosen, empty_project, refuse_two_ways, select
 from eparch.settings import Settings
 
 T = TypeVar("T")
@@ -101,6 +101,7 @@ class _Deploying:
         self._offline = False
 
     def run(self) -> DeployResult:
+        refuse_two_ways(self.request)
         refuse_unsupported(self.request)
         project = self._project()
         chosen = select(project, self.request, self._flow_name, _lookup({}))

@@ -41,10 +41,9 @@ def select(project: Project, request: DeployRequest, flow_name: FlowName, lookup
     """The deployments that ``request`` means, in the order of the file.
 
     Raises:
-        Usage: it does not say which, or says it in two ways.
+        Usage: it does not say which.
         NotFound: there is no such deployment; the nearest name is suggested.
     """
-    _refuse_two_ways(request)
     if request.entrypoint:
         return [_of_entrypoint(project, request, lookup)]
     if not project.deployments:
@@ -75,7 +74,12 @@ def named(deployment: ProjectDeployment, lookup: Lookup) -> str:
     return str(name) if name else deployment.label
 
 
-def _refuse_two_ways(request: DeployRequest) -> None:
+def refuse_two_ways(request: DeployRequest) -> None:
+    """Refuse a request that says in two ways what is meant.
+
+    Raises:
+        Usage: it does.
+    """
     if request.all and request.names:
         raise Usage("--all and --name cannot be used together.", fix="Give one of them.")
     if request.entrypoint and request.all:
