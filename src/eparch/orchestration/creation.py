@@ -18,6 +18,7 @@ from eparch.core.model import new_id
 from eparch.core.pools import DEFAULT_QUEUE
 from eparch.core.runs import Author, DeploymentFlowRunCreate, FlowRun, FlowRunCreate, TaskRun, TaskRunCreate
 from eparch.core.states import Pending, Scheduled, State, StateType, from_create
+from eparch.orchestration.subflows import follow
 from eparch.orchestration.transition import announce, first_state, propose
 from eparch.store import deployments, pools, rows, runs
 from eparch.store.runs import Stored
@@ -252,6 +253,7 @@ def insert_run(
     columns = {**fields, **columns, "schedule_id": schedule_id}
     yield from runs.insert_flow_run(columns)
     yield from runs.append_flow_run_state(run.id, state)
+    yield from follow(run.id, run.parent_task_run_id, state, now)
     stored = Stored(
         run=run,
         flow_name=flow_name,

@@ -33,7 +33,7 @@ from eparch.core.run_events import related_to, transition_event
 from eparch.core.runs import FlowRun, SetState, StateAnswer, TaskRun
 from eparch.core.states import CLAIMED, State, StateType, from_create
 from eparch.core.transitions import decide
-from eparch.orchestration import slots
+from eparch.orchestration import slots, subflows
 from eparch.store import claims, records, rows, runs
 from eparch.store.runs import Stored
 from eparch.store.statement import Note, Steps
@@ -155,6 +155,7 @@ def _write(
         raise Conflict("The run changed while its state was decided.", fix="Propose the state again.")
     yield from runs.append_flow_run_state(run.id, state)
     yield from _write_claim(stored, effects, takes, state, now, claimer)
+    yield from subflows.follow(run.id, run.parent_task_run_id, state, now)
     yield from announce(stored, run.state, state, columns.get("run_count", run.run_count), now)
 
 
