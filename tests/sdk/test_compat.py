@@ -86,7 +86,7 @@ def test_a_script_can_be_run_with_the_stand_in(tmp_path: Path) -> None:
     assert done.stdout == "__main__ ['a'] eparch.sdk.flow\n", done.stderr
 
 
-def test_b1_importing_the_sdk_brings_nothing_heavy() -> None:
+def test_importing_the_sdk_brings_nothing_heavy() -> None:
     done = run("from eparch import flow, task; import sys; print(*sorted(sys.modules))")
     loaded = set(done.stdout.split())
     heavy = {

@@ -112,11 +112,15 @@ class Threads:
             self._queue.append(job)
             if self._idle:
                 self._work.notify()
-            elif self._threads < min(EAGER_THREADS, self.most) + self._blocked:
-                self._start()
-            elif not self._watched and self._threads < self.most + self._blocked:
-                self._watched = True
-                threading.Thread(target=self._watch, name="eparch-pool", daemon=True).start()
+            if len(self._queue) > self._idle:  # those that were told and have not come yet are still idle
+                self._grow()
+
+    def _grow(self) -> None:
+        if self._threads < min(EAGER_THREADS, self.most) + self._blocked:
+            self._start()
+        elif not self._watched and self._threads < self.most + self._blocked:
+            self._watched = True
+            threading.Thread(target=self._watch, name="eparch-pool", daemon=True).start()
 
     def _start(self) -> None:
         self._threads += 1
@@ -226,8 +230,8 @@ class _Waiting:
         with pool._lock:
             self._counted = True
             pool._blocked += 1
-            if pool._queue and not pool._idle and pool._threads < pool.most + pool._blocked:
-                pool._start()
+            if len(pool._queue) > pool._idle:
+                pool._grow()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
