@@ -1,162 +1,25 @@
-"""``deploy`` from a folder of files to what a server is sent (rows D4 to D13, D18, D21, D23, P5, P9, P21)."""
+"""``deploy`` from a folder of files to what a server is sent (rows D4 to D12, D14, D18, P5, P9, P21)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
+from tests.deploy.shelf import TEMPLATE, TWO, Folder, Shelf, labels
 
 from eparch import settings
-from eparch.core import calls
 from eparch.core.calls import Call
-from eparch.core.deployments import Deployment, DeploymentCreate, DeploymentSchedule, Flow
 from eparch.core.errors import (
     Conflict,
     EparchError,
     NotFound,
-    SourceError,
     SourceErrors,
-    StepFailed,
     Unreachable,
     Usage,
 )
 from eparch.core.model import new_id
-from eparch.core.pools import Worker, WorkerStatus, WorkPool
-from eparch.deploy.apply import deploy
-from eparch.deploy.request import DeployRequest, DeployResult
-
-TEMPLATE = {
-    "variables": {
-        "type": "object",
-        "properties": {
-            "env": {"type": "object", "additionalProperties": {"type": ["string", "null"]}},
-            "image": {"type": "string"},
-            "memory": {"type": "integer"},
-        },
-    },
-    "job_configuration": {"env": "{{ env }}", "image": "{{ image }}", "memory": "{{ memory }}"},
-}
-FLOWS = '''
-from prefect import flow
-from somewhere_not_installed import anything
-
-@flow(name="daily-report")
-def report(day: str = "today", pages: int = 1):
-    """Reports on a day."""
-
-@flow
-def clean():
-    pass
-'''
-
-
-class Shelf:
-    """A server in memory: flows, deployments, pools and workers, and every call in order."""
-
-    def __init__(self) -> None:
-        self.flows: dict[str, Flow] = {}
-        self.deployments: dict[tuple[UUID, str], Deployment] = {}
-        self.pools: dict[str, WorkPool] = {}
-        self.workers: list[Worker] = []
-        self.calls: list[str] = []
-        self.refused: dict[str, EparchError] = {}
-        self.add_pool("local")
-
-    def add_pool(self, name: str, type: str = "process", **fields: Any) -> None:
-        given = {"base_job_template": TEMPLATE, **fields}
-        self.pools[name] = WorkPool(id=new_id(), name=name, type=type, **given)
-
-    def send(self, call: Call[Any]) -> Any:
-        self.calls.append(f"{call.method} {call.path}")
-        if call.endpoint is calls.create_flow:
-            flow = Flow(id=new_id(), name=call.body.name)
-            return self.flows.setdefault(flow.name, flow)
-        if call.endpoint is calls.create_deployment:
-            return self.create(call.body)
-        if call.endpoint is calls.read_workers:
-            return [one for one in self.workers if one.status is WorkerStatus.ONLINE]
-        return self.filter(call.endpoint, call.body)
-
-    def create(self, body: DeploymentCreate) -> Deployment:
-        if body.name in self.refused:
-            raise self.refused[body.name]
-        old = self.deployments.get((body.flow_id, body.name))
-        fields = {
-            name: getattr(body, name)
-            for name in body.__struct_fields__
-            if name not in ("schedules", "global_concurrency_limit_id", "version_info", "labels")
-        }
-        schedules = [
-            DeploymentSchedule(id=new_id(), schedule=s.schedule, active=s.active, slug=s.slug)
-            for s in body.schedules
-        ]
-        made = Deployment(**{**fields, "id": old.id if old else new_id(), "schedules": schedules})
-        self.deployments[body.flow_id, body.name] = made
-        return made
-
-    def filter(self, endpoint: Any, body: dict[str, Any]) -> list[Any]:
-        if endpoint is calls.read_work_pools:
-            wanted = body.get("work_pools", {}).get("name", {}).get("any_", list(self.pools))
-            return [pool for name, pool in self.pools.items() if name in wanted]
-        if endpoint is calls.read_flows:
-            return [flow for name, flow in self.flows.items() if name in body["flows"]["name"]["any_"]]
-        assert endpoint is calls.read_deployments
-        flows, names = body["flows"]["id"]["any_"], body["deployments"]["name"]["any_"]
-        return [one for (f, name), one in self.deployments.items() if str(f) in flows and name in names]
-
-    def named(self, name: str) -> Deployment:
-        [found] = [one for (_, known), one in self.deployments.items() if known == name]
-        return found
-
-
-class Folder:
-    """A project on disk and the server that it is deployed to."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.server, self.told = path, Shelf(), list[str]()
-        self.write("flows.py", FLOWS)
-        self.settings = settings.load({"EPARCH_HOME": str(path / "home")}, path)
-
-    def write(self, name: str, text: str) -> None:
-        (self.path / name).write_text(text)
-
-    def deploy(self, text: str | None = None, **request: Any) -> DeployResult:
-        if text is not None:
-            self.write("prefect.yaml", text)
-        return deploy(DeployRequest(**request), self.server, self.settings, self.told.append, root=self.path)
-
-    def errors(self, text: str, **request: Any) -> list[SourceError]:
-        with pytest.raises(SourceErrors) as caught:
-            self.deploy(text, **request)
-        assert not [call for call in self.server.calls if call in ("POST /flows/", "POST /deployments/")]
-        return list(caught.value.errors)
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
-    monkeypatch.chdir(tmp_path)
-    return Folder(tmp_path.resolve())
-
-
-TWO = """
-deployments:
-  - name: nightly
-    entrypoint: flows.py:report
-    parameters: {pages: 2}
-    schedules: [{cron: "0 3 * * *"}]
-    work_pool:
-      name: local
-      job_variables: {env: {A: "1"}, memory: 5}
-  - name: tidy
-    entrypoint: flows.py:clean
-    work_pool: {name: local}
-"""
-
-
-def labels(result: DeployResult) -> list[str]:
-    return [one.name for one in result.deployments]
+from eparch.core.pools import Worker, WorkerStatus
 
 
 def test_d5_a_flow_is_read_and_never_imported(folder: Folder) -> None:
@@ -468,109 +331,6 @@ def test_a_server_that_is_away_does_not_hide_mistakes_of_the_file(folder: Folder
     assert len(folder.errors(TWO.replace("pages: 2", "pags: 2"), all=True)) == 1
     with pytest.raises(Unreachable):
         folder.deploy(TWO, all=True)
-
-
-BUILT = """
-build:
-  - prefect.deployments.steps.run_shell_script:
-      id: tag
-      script: python count.py
-deployments:
-  - name: one
-    entrypoint: flows.py:clean
-    version: "{{ tag.stdout }}"
-    work_pool: {name: local, job_variables: {image: "repo:{{ tag.stdout }}"}}
-  - name: two
-    entrypoint: flows.py:clean
-    push:
-      - prefect.deployments.steps.run_shell_script:
-          script: python count.py {{ tag.stdout }}
-    work_pool: {name: local}
-"""
-COUNT = """
-import sys
-print("ran", *sys.argv[1:], file=open("ran.txt", "a"))
-print("v7")
-"""
-
-
-def test_d8_steps_run_once_and_their_outputs_fill_the_deployments(folder: Folder) -> None:
-    folder.write("count.py", COUNT)
-    folder.deploy(BUILT, all=True)
-    assert (folder.path / "ran.txt").read_text().splitlines() == ["ran", "ran v7"]
-    one = folder.server.named("one")
-    assert (one.version, one.job_variables) == ("v7", {"image": "repo:v7"})
-
-
-def test_d8_a_failed_step_is_told_with_its_place_and_nothing_is_applied(folder: Folder) -> None:
-    folder.write("count.py", "raise SystemExit(3)")
-    with pytest.raises(StepFailed, match=r"prefect.yaml:3:5: build step \(run_shell_script\)"):
-        folder.deploy(BUILT, all=True)
-    assert folder.server.deployments == {}
-
-
-def test_d11_steps_do_not_run_before_the_checks_pass(folder: Folder) -> None:
-    folder.write("count.py", COUNT)
-    folder.errors(BUILT.replace("flows.py:clean", "flows.py:claen", 1), all=True)
-    assert not (folder.path / "ran.txt").exists()
-
-
-def test_d9_an_output_that_no_step_has_is_refused_after_the_steps(folder: Folder) -> None:
-    folder.write("count.py", COUNT)
-    [error] = folder.errors(BUILT.replace('version: "{{ tag.stdout', 'version: "{{ tga.stdout'), all=True)
-    assert error.line == 9
-    assert "tag.stdout" in error.fix
-
-
-def test_a_plan_of_a_project_with_steps_runs_none(folder: Folder) -> None:
-    folder.write("count.py", COUNT)
-    result = folder.deploy(BUILT, all=True, plan_only=True)
-    assert [one.action for one in result.deployments] == ["create", "create"]
-    assert not (folder.path / "ran.txt").exists()
-
-
-def test_d21_without_pull_steps_a_run_starts_where_it_was_deployed(folder: Folder) -> None:
-    folder.deploy(TWO, names=("tidy",))
-    step = "prefect.deployments.steps.set_working_directory"
-    assert folder.server.named("tidy").pull_steps == [{step: {"directory": str(folder.path)}}]
-    assert folder.told == []
-
-
-def test_d21_an_empty_list_means_none(folder: Folder) -> None:
-    folder.deploy("pull: []\n" + TWO, names=("tidy",))
-    assert folder.server.named("tidy").pull_steps == []
-
-
-@pytest.mark.parametrize(("variables", "directory"), [({}, None), ({"image": "i"}, "/opt/prefect")])
-def test_d21_a_folder_that_may_not_exist_elsewhere_is_noted(
-    folder: Folder, variables: dict[str, Any], directory: str | None
-) -> None:
-    folder.server.add_pool("boxes", type="docker")
-    folder.deploy(TWO, names=("tidy",), pool="boxes", job_variables=variables)
-    [step] = folder.server.named("tidy").pull_steps or []
-    assert next(iter(step.values()))["directory"] == (directory or str(folder.path))
-    assert any("pull steps" in text for text in folder.told)
-
-
-def test_pull_steps_are_stored_with_outputs_filled_and_secrets_left(folder: Folder) -> None:
-    folder.write("count.py", COUNT)
-    pull = """
-pull:
-  - prefect.projects.steps.git_clone_project:
-      repository: https://example.org/x.git
-      branch: "{{ tag.stdout }}"
-      access_token: "{{ prefect.blocks.secret.token }}"
-"""
-    folder.deploy(pull + BUILT, names=("one",))
-    assert folder.server.named("one").pull_steps == [
-        {
-            "prefect.deployments.steps.git_clone": {
-                "repository": "https://example.org/x.git",
-                "branch": "v7",
-                "access_token": "{{ prefect.blocks.secret.token }}",
-            }
-        }
-    ]
 
 
 def test_d12_a_refusal_in_the_middle_says_what_was_applied_and_what_not(folder: Folder) -> None:

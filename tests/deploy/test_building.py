@@ -1,0 +1,114 @@
+"""Build and push steps, and the pull steps that a run begins with (rows D8, D9, D11, D21)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.deploy.shelf import TWO, Folder
+
+from eparch.core.errors import (
+    StepFailed,
+)
+
+BUILT = """
+build:
+  - prefect.deployments.steps.run_shell_script:
+      id: tag
+      script: python count.py
+deployments:
+  - name: one
+    entrypoint: flows.py:clean
+    version: "{{ tag.stdout }}"
+    work_pool: {name: local, job_variables: {image: "repo:{{ tag.stdout }}"}}
+  - name: two
+    entrypoint: flows.py:clean
+    push:
+      - prefect.deployments.steps.run_shell_script:
+          script: python count.py {{ tag.stdout }}
+    work_pool: {name: local}
+"""
+COUNT = """
+import sys
+print("ran", *sys.argv[1:], file=open("ran.txt", "a"))
+print("v7")
+"""
+
+
+def test_d8_steps_run_once_and_their_outputs_fill_the_deployments(folder: Folder) -> None:
+    folder.write("count.py", COUNT)
+    folder.deploy(BUILT, all=True)
+    assert (folder.path / "ran.txt").read_text().splitlines() == ["ran", "ran v7"]
+    one = folder.server.named("one")
+    assert (one.version, one.job_variables) == ("v7", {"image": "repo:v7"})
+
+
+def test_d8_a_failed_step_is_told_with_its_place_and_nothing_is_applied(folder: Folder) -> None:
+    folder.write("count.py", "raise SystemExit(3)")
+    with pytest.raises(StepFailed, match=r"prefect.yaml:3:5: build step \(run_shell_script\)"):
+        folder.deploy(BUILT, all=True)
+    assert folder.server.deployments == {}
+
+
+def test_d11_steps_do_not_run_before_the_checks_pass(folder: Folder) -> None:
+    folder.write("count.py", COUNT)
+    folder.errors(BUILT.replace("flows.py:clean", "flows.py:claen", 1), all=True)
+    assert not (folder.path / "ran.txt").exists()
+
+
+def test_d9_an_output_that_no_step_has_is_refused_after_the_steps(folder: Folder) -> None:
+    folder.write("count.py", COUNT)
+    [error] = folder.errors(BUILT.replace('version: "{{ tag.stdout', 'version: "{{ tga.stdout'), all=True)
+    assert error.line == 9
+    assert "tag.stdout" in error.fix
+
+
+def test_a_plan_of_a_project_with_steps_runs_none(folder: Folder) -> None:
+    folder.write("count.py", COUNT)
+    result = folder.deploy(BUILT, all=True, plan_only=True)
+    assert [one.action for one in result.deployments] == ["create", "create"]
+    assert not (folder.path / "ran.txt").exists()
+
+
+def test_d21_without_pull_steps_a_run_starts_where_it_was_deployed(folder: Folder) -> None:
+    folder.deploy(TWO, names=("tidy",))
+    step = "prefect.deployments.steps.set_working_directory"
+    assert folder.server.named("tidy").pull_steps == [{step: {"directory": str(folder.path)}}]
+    assert folder.told == []
+
+
+def test_d21_an_empty_list_means_none(folder: Folder) -> None:
+    folder.deploy("pull: []\n" + TWO, names=("tidy",))
+    assert folder.server.named("tidy").pull_steps == []
+
+
+@pytest.mark.parametrize(("variables", "directory"), [({}, None), ({"image": "i"}, "/opt/prefect")])
+def test_d21_a_folder_that_may_not_exist_elsewhere_is_noted(
+    folder: Folder, variables: dict[str, Any], directory: str | None
+) -> None:
+    folder.server.add_pool("boxes", type="docker")
+    folder.deploy(TWO, names=("tidy",), pool="boxes", job_variables=variables)
+    [step] = folder.server.named("tidy").pull_steps or []
+    assert next(iter(step.values()))["directory"] == (directory or str(folder.path))
+    assert any("pull steps" in text for text in folder.told)
+
+
+def test_pull_steps_are_stored_with_outputs_filled_and_secrets_left(folder: Folder) -> None:
+    folder.write("count.py", COUNT)
+    pull = """
+pull:
+  - prefect.projects.steps.git_clone_project:
+      repository: https://example.org/x.git
+      branch: "{{ tag.stdout }}"
+      access_token: "{{ prefect.blocks.secret.token }}"
+"""
+    folder.deploy(pull + BUILT, names=("one",))
+    assert folder.server.named("one").pull_steps == [
+        {
+            "prefect.deployments.steps.git_clone": {
+                "repository": "https://example.org/x.git",
+                "branch": "v7",
+                "access_token": "{{ prefect.blocks.secret.token }}",
+            }
+        }
+    ]
