@@ -205,6 +205,14 @@ class Waiters:
         self._waiting: set[_Waiter] = set()
         self.stopping = asyncio.Event()
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def asleep(self) -> int:
+        """How many have asked, found nothing, and wait to be woken."""
+        return sum(waiter.asleep for waiter in self._waiting)
+
     def tell(self, notes: Sequence[Note]) -> None:
         """Wake those whom one of ``notes`` concerns."""
         pools_ = {note.value for note in notes if note.topic == "work"}
@@ -247,11 +255,20 @@ class _Waiter:
         self.pool_id = pool_id
         self.holding = holding
         self.woken = asyncio.Event()
+        self._sleeps = False
+
+    @property
+    def asleep(self) -> bool:
+        return self._sleeps and not self.woken.is_set()
 
     async def sleep(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self.woken.wait()
+        self._sleeps = True
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self.woken.wait()
+        finally:
+            self._sleeps = False
 
 
 BLOCKED_SECONDS = 1.0
