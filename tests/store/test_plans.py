@@ -1,0 +1,299 @@
+"""No hot statement scans or sorts a big table: checked on the plans of both databases at 100,000 runs."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from eparch.core import filters
+from eparch.core.filters import Condition, Group, Query
+from eparch.core.model import new_id
+from eparch.core.states import State, StateType
+from eparch.store import claims, deployments, postgres, records, rows, runs, sqlite, where
+from eparch.store import tables as t
+from eparch.store.database import open_database
+from eparch.store.statement import Bound, insert
+
+from . import making
+from .making import NOW
+
+RUNS = 100_000
+FLOW, DEPLOYMENT, POOL, QUEUE = (UUID(int=n) for n in range(1, 5))
+BIG = ("flow_run", "flow_run_state", "task_run", "task_run_state", "log", "event")
+"""Tables that grow with every run."""
+
+_KINDS = [StateType.COMPLETED] * 17 + [StateType.FAILED, StateType.SCHEDULED, StateType.RUNNING]
+
+
+def flow_runs() -> Iterator[dict[str, Any]]:
+    """Runs as a server has them that is a year old: most are over, some wait, a few are paused."""
+    for number in range(RUNS):
+        kind = _KINDS[number % len(_KINDS)] if number % 5000 else StateType.PAUSED
+        when = NOW + timedelta(seconds=number)
+        state = State(type=kind, name=kind.value.capitalize(), timestamp=when)
+        waits = kind is StateType.SCHEDULED
+        yield making.flow_run(
+            FLOW, state, name=f"run-{number % 1000}", deployment_id=DEPLOYMENT if number % 100 == 0 else None,
+            work_queue_id=QUEUE if number % 2 else None, expected_start_time=when,
+            start_time=None if waits else when, end_time=when if kind is StateType.COMPLETED else None,
+            next_scheduled_start_time=when if waits else None, idempotency_key=str(number),
+            parent_task_run_id=new_id() if number % 10 == 0 else None,
+        )  # fmt: skip
+
+
+def filled(run_ids: list[UUID]) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
+    """``(table, rows)``, in an order that keys allow."""
+    flow = making.flow(id=FLOW)
+    yield t.flow, [{name: getattr(flow, name) for name in flow.__struct_fields__}]
+    yield t.work_pool, [making.pool(id=POOL)]
+    yield t.work_queue, [making.queue(POOL, id=QUEUE)]
+    yield t.deployment, [making.deployment(FLOW, id=DEPLOYMENT, concurrency_limit=5)]
+    made = list(flow_runs())
+    run_ids += [run["id"] for run in made]
+    yield t.flow_run, made
+    state = State(type=StateType.COMPLETED, name="Completed", timestamp=NOW)
+    several = [run_ids[n // 10] for n in range(20_000)]
+    tasks = [
+        making.task_run(
+            run_id, state, name=f"t-{n % 100}", dynamic_key=str(n), total_run_time=float(n),
+            expected_start_time=NOW + timedelta(seconds=n),
+            end_time=NOW + timedelta(seconds=n) if n % 2 else None,
+        )
+        for n, run_id in enumerate(several)
+    ]  # fmt: skip
+    yield t.task_run, tasks
+    history = [
+        rows.history_columns(
+            State(type=StateType.RUNNING, name="Running", timestamp=NOW), "task_run", task["id"]
+        )
+        for task in tasks
+    ]
+    yield t.task_run_state, history
+    yield t.log, [
+        {
+            "id": new_id(), "created": NOW, "name": "n", "level": 20, "message": "m" * 40,
+            "timestamp": NOW + timedelta(seconds=n), "flow_run_id": run_id,
+            "task_run_id": tasks[n]["id"] if n % 2 else None,
+        }
+        for n, run_id in enumerate(several)
+    ]  # fmt: skip
+    yield t.event, [
+        {
+            "id": new_id(), "occurred": NOW + timedelta(seconds=n), "received": NOW, "event": "e",
+            "resource_id": f"r.{run_id}", "resource": {}, "related": [], "payload": {},
+        }
+        for n, run_id in enumerate(several)
+    ]  # fmt: skip
+    yield (
+        t.claim,
+        [
+            {name: getattr(claim, name) for name in claim.__struct_fields__}
+            for claim in (
+                making.claim(run_id, work_pool_id=POOL, work_queue_id=QUEUE, lease_until=NOW)
+                for run_id in run_ids[:500]
+            )
+        ],
+    )
+
+
+class Sqlite:
+    """Plans of SQLite, on a file without statistics, as a server has it."""
+
+    def __init__(self, path: Path) -> None:
+        asyncio.run(_make(f"sqlite:///{path}"))
+        self.connection = sqlite3.connect(path)
+        self.run_ids: list[UUID] = []
+        self.connection.execute("PRAGMA synchronous=OFF")
+        for table, made in filled(self.run_ids):
+            prepared = insert(table, frozenset(made[0])).prepare(sqlite.DIALECT)
+            self.connection.executemany(prepared.sql, [prepared.arguments(row) for row in made])
+        self.connection.commit()
+
+    def plan(self, bound: Bound) -> str:
+        prepared = bound.statement.prepare(sqlite.DIALECT)
+        given = prepared.arguments(bound.values)
+        return "\n".join(
+            row[3] for row in self.connection.execute("EXPLAIN QUERY PLAN " + prepared.sql, given)
+        )
+
+    def scans(self, bound: Bound) -> list[str]:
+        """Lines of the plan that read a whole big table, with an index or without."""
+        return re.findall(rf"^SCAN (?:{'|'.join(BIG)})\b(?!.* USING).*", self.plan(bound), re.MULTILINE)
+
+    def sorts(self, bound: Bound) -> bool:
+        return "USE TEMP B-TREE FOR" in self.plan(bound)
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+class Postgres:
+    """Plans of PostgreSQL with its defaults, after ANALYZE."""
+
+    def __init__(self, url: str) -> None:
+        self.runner = asyncio.Runner()
+        self.run_ids: list[UUID] = []
+        self.runner.run(self._fill(url))
+
+    async def _fill(self, url: str) -> None:
+        import asyncpg
+
+        await _make(url)
+        self.connection = await asyncpg.connect(url)
+        for table, made in filled(self.run_ids):
+            prepared = insert(table, frozenset(made[0])).prepare(postgres.DIALECT)
+            columns = [column.name for column in table.columns if column.name in made[0]]
+            await self.connection.copy_records_to_table(
+                table.name, records=[prepared.arguments(row) for row in made], columns=columns
+            )
+        await self.connection.execute("ANALYZE")
+
+    def plan(self, bound: Bound) -> str:
+        prepared = bound.statement.prepare(postgres.DIALECT)
+        given = prepared.arguments(bound.values)
+        found = self.runner.run(self.connection.fetch("EXPLAIN " + prepared.sql, *given))
+        return "\n".join(row[0] for row in found)
+
+    def scans(self, bound: Bound) -> list[str]:
+        return re.findall(rf"^.*Seq Scan on (?:{'|'.join(BIG)})\b.*", self.plan(bound), re.MULTILINE)
+
+    def sorts(self, bound: Bound) -> bool:
+        """A sort of groups of equal keys, which are few, is not meant."""
+        return bool(re.search(r"^\W*Sort\b", self.plan(bound), re.MULTILINE))
+
+    def close(self) -> None:
+        self.runner.run(self.connection.close())
+        self.runner.close()
+
+
+async def _make(url: str) -> None:
+    database = await open_database(url)
+    await database.close()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def planner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    if request.param == "sqlite":
+        found: Any = Sqlite(tmp_path_factory.mktemp("plans") / "big.db")
+        yield found
+        found.close()
+        return
+    server = request.getfixturevalue("postgres_server")
+    url = server.create()
+    found = Postgres(url)
+    yield found
+    found.close()
+    server.drop(url)
+
+
+LATER = NOW + timedelta(days=400)
+
+STATEMENTS: dict[str, Any] = {
+    "decision": lambda ids: runs._DECISION(id=ids[7]),
+    "lock": lambda ids: runs._LOCK_RUN(id=ids[7]),
+    "read": lambda ids: runs._FLOW_RUN(id=ids[7]),
+    "value": lambda ids: runs._FLOW_RUN_VALUE(id=ids[7]),
+    "by key": lambda ids: runs._BY_KEY(flow_id=FLOW, idempotency_key="77"),
+    "task by key": lambda ids: runs._TASK_RUN_BY_KEY(flow_run_id=ids[7], task_key="load", dynamic_key="77"),
+    "due": lambda ids: claims._DUE(work_queue_id=QUEUE, before=NOW, limit=10),
+    "due later": lambda ids: claims._DUE_AFTER(work_queue_id=QUEUE, before=NOW, after=NOW, limit=10),
+    "next due": lambda ids: claims._NEXT(queues=[QUEUE]),
+    "lapsed": lambda ids: claims._LAPSED(before=NOW - timedelta(1), limit=10),
+    "held": lambda ids: claims._HELD(work_pool_id=POOL),
+    "slots": lambda ids: runs._SLOTS(slot_of=DEPLOYMENT),
+    "above": lambda ids: runs._ENCLOSING(task_run_id=ids[7]),
+    "to cancel": lambda ids: claims._TO_CANCEL(ids=ids[:3]),
+    "overdue": lambda ids: runs._OVERDUE(before=NOW, limit=10),
+    "paused": lambda ids: runs._IN_STATE_SINCE(state_type="PAUSED", before=NOW, after_id=ids[0], limit=10),
+    "forget": lambda ids: runs._FORGET_SCHEDULED(deployment_id=DEPLOYMENT, after=NOW),
+    "forget one": lambda ids: runs._FORGET_SCHEDULE(deployment_id=DEPLOYMENT, after=NOW, schedule_id=ids[0]),
+    "to schedule": lambda ids: deployments._TO_SCHEDULE(before=NOW, limit=10),
+    "deployment": lambda ids: deployments._DEPLOYMENT(id=DEPLOYMENT),
+    "events": lambda ids: records._SINCE(
+        since=NOW, until=LATER, after_time=NOW, after_id=ids[0], limit=100
+    ),
+    "known events": lambda ids: records._KNOWN(ids=ids[:50]),
+    "known runs": lambda ids: runs._FLOW_RUNS_KNOWN(ids=ids[:50]),
+    "known tasks": lambda ids: runs._TASK_STATES_KNOWN(ids=ids[:50]),
+    "task rows": lambda ids: runs._TASK_ROWS(ids=ids[:50]),
+    "histories": lambda ids: runs._TASK_HISTORIES(ids=ids[:50]),
+    "natural keys": lambda ids: runs._BY_NATURAL_KEYS(
+        flow_run_id=ids[7], task_key="load", dynamic_keys=["70", "71"]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_a_hot_statement_uses_an_index(planner: Any, name: str) -> None:
+    bound = STATEMENTS[name](planner.run_ids)
+    assert planner.scans(bound) == [], planner.plan(bound)
+
+
+SORTS = [(entity, sort) for entity in ("flow_runs", "task_runs", "logs") for sort in filters.SORTS[entity]]
+SELECTS = {"flow_runs": rows.FLOW_RUNS, "task_runs": rows.TASK_RUNS, "logs": records.LOGS}
+
+
+def listed(entity: str, sort: str, parts: Sequence[Any] = (), related: Any = ()) -> Bound:
+    return where.bind(SELECTS[entity], Query(entity, Group("and_", tuple(parts)), related, sort, 50, 0))
+
+
+@pytest.mark.parametrize(("entity", "sort"), SORTS)
+def test_a_page_in_any_order_is_read_from_an_index(planner: Any, entity: str, sort: str) -> None:
+    bound = listed(entity, sort)
+    assert planner.scans(bound) == [], planner.plan(bound)
+    assert not planner.sorts(bound), planner.plan(bound)
+
+
+FILTERED: dict[str, Any] = {
+    "runs by id": lambda ids: listed("flow_runs", "ID_DESC", [Condition("id", "any_", ids[:20])]),
+    "runs of a deployment": lambda ids: listed(
+        "flow_runs", "EXPECTED_START_TIME_DESC", [Condition("deployment_id", "any_", [DEPLOYMENT])]
+    ),
+    "children": lambda ids: listed(
+        "flow_runs", "ID_DESC", [Condition("parent_task_run_id", "any_", ids[:1])]
+    ),
+    "running": lambda ids: listed("flow_runs", "ID_DESC", [Condition("state_type", "any_", ["RUNNING"])]),
+    "over": lambda ids: listed(
+        "flow_runs", "EXPECTED_START_TIME_DESC", [Condition("state_type", "any_", ["COMPLETED"])]
+    ),
+    "recent": lambda ids: listed(
+        "flow_runs", "EXPECTED_START_TIME_ASC", [Condition("expected_start_time", "after_", LATER)]
+    ),
+    "tasks of a run": lambda ids: listed(
+        "task_runs", "ID_DESC", [Condition("flow_run_id", "any_", ids[7:8])]
+    ),
+    "logs of a run": lambda ids: listed(
+        "logs", "TIMESTAMP_ASC", [Condition("flow_run_id", "any_", ids[7:8])]
+    ),
+    "logs of a run, by level": lambda ids: listed(
+        "logs", "TIMESTAMP_DESC", [Condition("flow_run_id", "any_", ids[7:8]), Condition("level", "ge_", 20)]
+    ),
+    "logs of a task": lambda ids: listed(
+        "logs", "TIMESTAMP_ASC", [Condition("task_run_id", "any_", ids[7:8])]
+    ),
+    "logs of runs": lambda ids: listed(
+        "logs", "TIMESTAMP_ASC", [Condition("flow_run_id", "any_", ids[5:8])]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILTERED)
+def test_a_filtered_page_uses_an_index(planner: Any, name: str) -> None:
+    bound = FILTERED[name](planner.run_ids)
+    assert planner.scans(bound) == [], planner.plan(bound)
+
+
+@pytest.mark.parametrize(
+    "name", ["running", "over", "recent", "logs of a run", "logs of a run, by level", "logs of a task"]
+)
+def test_a_page_of_many_rows_is_not_sorted(planner: Any, name: str) -> None:
+    bound = FILTERED[name](planner.run_ids)
+    assert not planner.sorts(bound), planner.plan(bound)
