@@ -101,8 +101,7 @@ class Task(Definition, Generic[P, R]):
             retry_delay=self.retry_delays,
             retry_jitter_factor=retry_jitter_factor,
         )
-        sent = {name: value for name, value in msgspec.to_builtins(self.policy).items() if value is not None}
-        self.encoded_policy = msgspec.Raw(encode(sent))
+        self.encoded_policy = _encoded(self.policy)
 
     def with_options(self, **changes: Any) -> Task[P, R]:
         """The same task with other options.
@@ -243,6 +242,12 @@ class Task(Definition, Generic[P, R]):
                 parameters[name] = marks[name].rewrap(value) if name in marks else value
             rows.append(self.shape.complete(parameters))
         return rows, extra
+
+
+def _encoded(policy: TaskRunPolicy) -> msgspec.Raw:
+    """``policy`` as the events of every run carry it, encoded once."""
+    given = {name: value for name, value in msgspec.to_builtins(policy).items() if value is not None}
+    return msgspec.Raw(encode(given))
 
 
 def _is_mappable(value: Any) -> bool:
