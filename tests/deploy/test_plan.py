@@ -15,7 +15,7 @@ from eparch.core.deployments import (
     DeploymentSchedule,
     DeploymentScheduleCreate,
 )
-from eparch.core.model import new_id
+from eparch.core.model import decode, encode, new_id
 from eparch.deploy.plan import Kind, Wanted, plan
 
 FLOW_ID = new_id()
@@ -107,6 +107,13 @@ def test_the_limit_of_a_stock_server_stands_in_its_global_limit() -> None:
     limit = ConcurrencyLimit(id=new_id(), name="deployment:x", limit=2)
     current = stored(one, concurrency_limit=None, global_concurrency_limit=limit)
     assert only(one, current).kind is Kind.UNCHANGED
+
+
+def test_the_request_does_not_name_a_limit_that_it_does_not_set() -> None:
+    """Prefect's server forgets its own limit when it reads null here, and then cannot make it again."""
+    sent = decode(encode(wanted(concurrency_limit=2).body(FLOW_ID)))
+    assert sent["concurrency_limit"] == 2
+    assert "global_concurrency_limit_id" not in sent
 
 
 def test_d14_absent_schedules_stay_and_an_empty_list_removes_them() -> None:

@@ -189,7 +189,8 @@ class DeploymentCreate(Body, frozen=True, kw_only=True):
     schedules: list[DeploymentScheduleCreate] = []
     concurrency_limit: PositiveLimit | None = None
     concurrency_options: ConcurrencyOptions | None = None
-    global_concurrency_limit_id: UUID | None = None
+    global_concurrency_limit_id: UUID | UnsetType | None = UNSET
+    """Left out unless given: Prefect's server takes null as word to forget the limit that it made itself."""
     enforce_parameter_schema: bool = True
     parameter_openapi_schema: dict[str, Json] | None = None
     parameters: dict[str, Json] = {}
