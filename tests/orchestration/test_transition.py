@@ -592,6 +592,14 @@ async def test_state_data_and_odd_text_come_back_as_they_were(world: World) -> N
     assert (row["name"], row["message"], row["data"]) == ("Ünusual/Näme", "line\n'\"\\", data)
 
 
+async def test_a_nul_in_a_message_does_not_keep_a_run_from_ending(world: World) -> None:
+    run = await world.ad_hoc()
+    answer = await world.set(run, S.FAILED, message="a\x00b", data={"k\x00": ["\x00"]})
+    assert answer.status == "ACCEPT"
+    row = await world.read(run)
+    assert (row["state_message"], row["state_data"]) == ("a\ufffdb", {"k\ufffd": ["\ufffd"]})
+
+
 async def test_errors_are_for_people(memory: World) -> None:
     with pytest.raises(EparchError) as caught:
         await memory.ad_hoc(work_pool_name="nowhere")

@@ -30,6 +30,7 @@ __all__ = [
     "encode",
     "new_id",
     "utc",
+    "without_nul",
 ]
 
 T = TypeVar("T")
@@ -94,6 +95,29 @@ def changes(patch: msgspec.Struct) -> dict[str, Any]:
 
 
 _encoder = msgspec.json.Encoder()
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def without_nul(value: S) -> S:
+    """``value`` with U+FFFD for every NUL in its texts.
+
+    No database holds a NUL, and what a run has to say must not be lost for one.
+    """
+    if b"\\u0000" not in _encoder.encode(value):
+        return value
+    return msgspec.convert(_replaced(msgspec.to_builtins(value)), type(value))
+
+
+def _replaced(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd")
+    if isinstance(value, dict):
+        return {_replaced(key): _replaced(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item) for item in value]
+    return value
+
+
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 

@@ -7,6 +7,7 @@ the run's row follows the newest, and is counted again from the whole history wh
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -16,7 +17,7 @@ import msgspec
 
 from eparch.core.errors import Invalid
 from eparch.core.events import Event, resource_id
-from eparch.core.model import Timestamp, Value
+from eparch.core.model import Timestamp, Value, without_nul
 from eparch.core.runs import TaskRunPolicy
 from eparch.core.states import FINAL, State, StateDetails, StateType
 from eparch.store import records, rows, runs
@@ -86,7 +87,7 @@ def record(events: Sequence[Event], now: datetime) -> Steps[None]:
         raise Invalid(f"More than {MOST_EVENTS} events in one request.", fix="Send them in several.")
     if not events:
         return
-    fresh = yield from records.unknown_events(events)
+    fresh = [without_nul(event) for event in (yield from records.unknown_events(events))]
     reports = [report for event in fresh if (report := _report(event)) is not None]
     if reports:
         yield from _record_reports(reports, now)
@@ -143,12 +144,15 @@ def _record_reports(reports: list[_Report], now: datetime) -> Steps[None]:
     late = [run_id for run_id, found in by_run.items() if _comes_late(found, progress.get(run_id))]
     histories = (yield from runs.task_histories(late)) if late else {}
     whole = (yield from runs.task_rows(late)) if late else {}
+    newest = [row["state_id"] for row in whole.values() if row["state_id"] is not None]
+    told = (yield from records.payloads(newest)) if newest else {}
     columns = []
     # In the order of their ids, so that two batches at once do not wait for each other.
     for run_id in sorted(by_run):
         found = by_run[run_id]
         if run_id in whole:
-            columns.append(_replayed(whole[run_id], histories.get(run_id, []), found, now))
+            row = whole[run_id]
+            columns.append(_replayed(row, histories.get(run_id, []), found, told.get(row["state_id"]), now))
         else:
             columns.append(_advanced(run_id, found, progress.get(run_id), now))
     yield from runs.record_task_runs(columns)
@@ -199,20 +203,25 @@ def _advanced(
 
 
 def _replayed(
-    row: dict[str, Any], history: list[State], found: list[_Report], now: datetime
+    row: dict[str, Any],
+    history: list[State],
+    found: list[_Report],
+    payload: dict[str, Any] | None,
+    now: datetime,
 ) -> dict[str, Any]:
-    """The row of a task run when states came after those which followed them: all are counted again."""
+    """The row of a task run when states came after those which followed them: all are counted again.
+
+    ``payload`` is that of the event of the newest state that is stored, if an event brought it.
+    """
     progress: dict[str, Any] = dict(_BLANK)
     newest = found[-1]
     for state in sorted([*history, *(report.state for report in found)], key=_moment):
         _step(progress, state)
     if progress["state_id"] == newest.state.id:
         return {**row, **progress, **_told(newest.run, progress), **_row(newest), "updated": now}
-    # What the newest event told stays; only what nobody told is what was counted.
-    for name in ("run_count", "total_run_time"):
-        progress[name] = max(row[name], progress[name])
-    for name in ("start_time", "expected_start_time"):
-        progress[name] = min(filter(None, (row[name], progress[name])), default=None)
+    with contextlib.suppress(KeyError, TypeError, msgspec.ValidationError):
+        run = msgspec.convert((payload or {})["task_run"], _Reported, strict=False)
+        progress.update(_told(run, progress))
     return {**row, **progress, "updated": now}
 
 

@@ -27,7 +27,7 @@ from eparch.core.decisions import (
     written,
 )
 from eparch.core.errors import Conflict, NotFound
-from eparch.core.model import new_id
+from eparch.core.model import new_id, without_nul
 from eparch.core.pools import Claim
 from eparch.core.run_events import related_to, transition_event
 from eparch.core.runs import FlowRun, SetState, StateAnswer, TaskRun
@@ -65,7 +65,7 @@ def set_flow_run_state(
     stored = yield from runs.flow_run_for_decision(run_id)
     if stored is None:
         raise NotFound("Flow run not found")
-    proposed = from_create(body.state, now)
+    proposed = from_create(without_nul(body.state), now)
     decision = yield from propose(stored, proposed, now, token=token, force=body.force)
     wrote = state_to_write(decision) is not None
     return Answered(answer_of(decision, stored.run.state), wrote)
@@ -238,7 +238,7 @@ def set_task_run_state(
     run = yield from runs.task_run_for_decision(run_id)
     if run is None:
         raise NotFound("Task run not found")
-    proposed = from_create(body.state, now)
+    proposed = from_create(without_nul(body.state), now)
     facts = yield from _task_facts(run, token)
     decision = decide(run, proposed, facts, now, force=body.force)
     state = state_to_write(decision)

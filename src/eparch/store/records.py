@@ -43,6 +43,8 @@ _SINCE = Statement(
 )
 _KNOWN = Statement(sa.select(_event.c.id).where(AnyOf(_event.c.id, "ids")))
 
+_PAYLOADS = Statement(sa.select(_event.c.id, _event.c.payload).where(AnyOf(_event.c.id, "ids")))
+
 
 def insert_logs(logs: Sequence[LogCreate], now: datetime) -> Steps[None]:
     """Add lines of log; those of one time stay in the order in which they come."""
@@ -96,6 +98,12 @@ def unknown_events(events: Sequence[Event]) -> Steps[list[Event]]:
         if event.id not in known:
             fresh.setdefault(event.id, event)
     return list(fresh.values())
+
+
+def payloads(event_ids: Sequence[UUID]) -> Steps[dict[UUID, dict[str, Any]]]:
+    """What those of the events that are stored carry."""
+    found = yield _PAYLOADS(ids=list(event_ids))
+    return {row[0]: row[1] for row in found}
 
 
 def insert_events(events: Sequence[Event], now: datetime) -> Steps[None]:
