@@ -385,6 +385,16 @@ def test_an_aborted_flow_never_runs(ledger: Ledger) -> None:
     assert ran == []
 
 
+def test_hostile_names_are_spelt_out_or_refused(ledger: Ledger) -> None:
+    odd = task(lambda: Completed(name="a\x00", message="\ud800"), name="lone\ud800", tags=["\ud800"])
+    state = flow(lambda: odd(return_state=True))(return_state=True).data.value
+    assert (state.name, state.message) == ("a\\x00", "\\ud800")
+    assert ledger.events[-1].resource["prefect.resource.name"].startswith("lone\\ud800-")
+    for name in ("a/b", "50%", "<x>"):
+        with pytest.raises(Usage, match="cannot be the name of a flow"):
+            flow(lambda: None, name=name)
+
+
 def test_states_of_other_runs_keep_their_ids(ledger: Ledger) -> None:
     state = flow(lambda: good(return_state=True))(return_state=True)
     inner = msgspec.structs.asdict(state.data.value.state_details)

@@ -188,6 +188,15 @@ def test_lines_that_cannot_be_sent_are_told_of_and_nothing_else(capsys: pytest.C
     assert "1 log lines could not be sent: away" in capsys.readouterr().err
 
 
+def test_flush_does_not_wait_longer_than_it_may() -> None:
+    open_ = threading.Event()
+    reporter = Reporter(Post(lambda items: open_.wait(10) and None))
+    reporter.report(1)
+    assert reporter.flush(timeout=0.01) is False
+    open_.set()
+    assert reporter.flush() is True
+
+
 def test_close_sends_what_is_left() -> None:
     post = Post()
     reporter = Reporter(post, interval=60)

@@ -15,7 +15,7 @@ from eparch import allow_failure, as_completed, flow, quote, task, unmapped, wai
 from eparch.core import calls
 from eparch.core.calls import Call
 from eparch.core.errors import ParametersInvalid, TimedOut, UpstreamFailed, Usage
-from eparch.core.states import State
+from eparch.core.states import State, StateType
 from eparch.sdk.caching import INPUTS, TASK_SOURCE
 from eparch.sdk.futures import FutureList
 from eparch.sdk.runners import ThreadPoolTaskRunner
@@ -529,6 +529,11 @@ def test_with_options_keeps_the_rest() -> None:
     second = first.with_options(name="b")
     assert (second.name, second.retries, second.tags) == ("b", 2, frozenset({"t"}))
     assert first.name == "a"
+    first.on_failure(print)
+    assert first.with_options(retries=0).hooks[StateType.FAILED] == [print]
+    assert first.with_options(on_failure=[]).hooks[StateType.FAILED] == []
+    with pytest.raises(Usage, match="does not have an option 'nam'"):
+        first.with_options(nam="b")
 
 
 def test_a_timeout_error_is_one_of_pythons() -> None:

@@ -20,6 +20,7 @@ from uuid import uuid4
 import msgspec
 
 from eparch.core.states import StateCreate, StateType
+from eparch.sdk.text import printable
 
 if TYPE_CHECKING:
     from eparch.sdk.flow_run import FlowRunContext
@@ -138,7 +139,8 @@ def key_of(run: TaskRunContext) -> Key:
     task = run.task
     try:
         if task.cache_key_fn is not None:
-            return task.cache_key_fn(run, run.parameters)
+            key = task.cache_key_fn(run, run.parameters)
+            return None if key is None else printable(key)
         return task.cache_policy.key(run)
     except Exception as error:
         run.logger.log(logging.ERROR, "The cache key could not be computed, nothing is cached: %s", error)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar, cast
 from eparch.core.errors import Usage, did_you_mean
 from eparch.core.states import StateType
 from eparch.sdk.binding import Shape
+from eparch.sdk.text import printable
 
 D = TypeVar("D", bound="Definition")
 Hook = Callable[..., Any]
@@ -23,6 +24,7 @@ class Definition:
     """A function that is run under the engine."""
 
     noun: ClassVar[str] = "definition"
+    _options: dict[str, Any]
     hooked: ClassVar[Mapping[str, StateType]] = {}
     """Which hooks there are, and the state that calls them."""
 
@@ -54,10 +56,10 @@ class Definition:
             raise Usage(f"The {self.noun}_run_name of {name!r} is neither a text nor a function.")
         self._bare = fn if isinstance(fn, staticmethod | classmethod) else None
         self.fn: Callable[..., Any] = inner
-        self.name = str(name or name_of(inner))
+        self.name = printable(str(name or name_of(inner)), 255)
         self.description = description or inspect.getdoc(inner)
         self.version = version
-        self.tags = frozenset(tags or ())
+        self.tags = frozenset(printable(tag, 255) for tag in tags or ())
         self.timeout_seconds = float(timeout_seconds) if timeout_seconds is not None else None
         self.log_prints = log_prints
         self.persist_result = persist_result
@@ -97,6 +99,16 @@ class Definition:
         if not isinstance(named, str):
             raise Usage(f"The function for {self.noun}_run_name returned {type(named).__name__}, not a text.")
         return named
+
+    def options_with(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that this was made with, hooks that were added since among them, and ``changes``.
+
+        Raises:
+            Usage: a change names no option.
+        """
+        refuse_unknown(self.noun, type(self), changes)
+        hooks = {key: list(self.hooks[state]) for key, state in self.hooked.items()}
+        return {**self._options, **hooks, **changes}
 
     def add_hook(self, key: str, hook: Hook) -> Hook:
         """Call ``hook(definition, run, state)`` when the state of ``key`` is entered; gives ``hook`` back."""

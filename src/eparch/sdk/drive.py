@@ -222,7 +222,7 @@ PERFORM: dict[type[Effect], Callable[[Any, Any], Any]] = {
     Await: _await,
     Call: _call,
     Draw: lambda run, effect: random.random(),  # noqa: S311 - spreads load, keeps no secret
-    Flush: lambda run, effect: run.session.reporter.flush(),
+    Flush: lambda run, effect: run.session.reporter.flush(effect.timeout),
     Log: _log,
     Now: lambda run, effect: datetime.now(UTC),
     Propose: _propose,

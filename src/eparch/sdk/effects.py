@@ -86,9 +86,13 @@ class Settle(Effect):
 
 @dataclass(slots=True)
 class Flush(Effect):
-    """Wait until the server has recorded every task state and log line of this process."""
+    """Wait until the server has recorded every task state and log line of this process.
+
+    At most ``timeout`` seconds, when there is one.
+    """
 
     blocks: ClassVar[bool] = True
+    timeout: float | None = None
 
 
 @dataclass(slots=True)

@@ -225,7 +225,7 @@ def _crash(run: Run, authority: Authority, error: BaseException) -> Steps:
     yield Log(logging.ERROR, f"Crash detected! {crashed.message}")
     if run.settles:
         yield Settle(drop=True, timeout=CRASH_SECONDS)
-        yield Flush()
+        yield Flush(timeout=CRASH_SECONDS)
     state = yield from authority.propose(crashed)
     yield from _end(run, authority, state)
 

@@ -20,6 +20,9 @@ from eparch.sdk.flow_run import FlowRunContext, begin_flow_run
 from eparch.sdk.results import value_for_caller
 from eparch.sdk.runners import TaskRunner, ThreadPoolTaskRunner
 
+_FORBIDDEN = frozenset("/%&><\x00")
+"""Characters that no path segment can hold (``core.model.Name``)."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -78,6 +81,8 @@ class Flow(Definition, Generic[P, R]):
                 "on_running": on_running,
             },
         )
+        if not self.name or _FORBIDDEN.intersection(self.name):
+            raise Usage(f"{self.name!r} cannot be the name of a flow.", fix="Leave out / % & > < and NUL.")
         if version is None:
             self.version = _version_of(self.fn)
         self.retries = retries or 0
@@ -94,9 +99,9 @@ class Flow(Definition, Generic[P, R]):
         """The same flow with other options.
 
         Raises:
-            TypeError: an option is unknown.
+            Usage: an option is unknown or has a value that it cannot have.
         """
-        return Flow(self.fn, **{**self._options, **changes})
+        return Flow(self.fn, **self.options_with(changes))
 
     def on_cancellation(self, hook: Hook) -> Hook:
         """Decorator: call ``hook`` when a run is cancelled while it runs."""

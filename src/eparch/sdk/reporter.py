@@ -146,8 +146,10 @@ class Reporter:
             self._wake.notify()
             self._moved.wait_for(lambda: not self.full)
 
-    def flush(self) -> None:
+    def flush(self, timeout: float | None = None) -> bool:
         """Wait until every task state reported so far is recorded, and every line sent or lost.
+
+        Waits at most ``timeout`` seconds and says whether it is so.
 
         Raises:
             EparchError: states could not be recorded.
@@ -156,14 +158,17 @@ class Reporter:
             states, lines = self._states.added, self._lines.added
             self._urgent += 1
             try:
-                while self._states.gone < states or self._lines.gone < lines:
+                if self._states or self._lines:
                     self._stir(BATCH)
-                    self._moved.wait()
+                empty = self._moved.wait_for(
+                    lambda: self._states.gone >= states and self._lines.gone >= lines, timeout
+                )
             finally:
                 self._urgent -= 1
             error, self._given_up = self._given_up, None
         if error is not None:
             raise error
+        return empty
 
     def close(self, timeout: float = 10.0) -> None:
         """Send what is queued, at most for ``timeout`` seconds, and end the thread."""

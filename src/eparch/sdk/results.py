@@ -112,7 +112,7 @@ def concluded(value: Any) -> StateCreate:
             raise Usage(f"A run cannot return the state {value.name!r}.", fix="Return one that ends it.")
         return StateCreate(
             type=value.type,
-            name=value.name,
+            name=printable(value.name, 255),
             message=None if value.message is None else printable(value.message),
             data=_outcome_of(value),
             state_details=value.state_details,

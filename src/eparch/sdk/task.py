@@ -107,9 +107,9 @@ class Task(Definition, Generic[P, R]):
         """The same task with other options.
 
         Raises:
-            TypeError: an option is unknown.
+            Usage: an option is unknown or has a value that it cannot have.
         """
-        return Task(self.fn, **{**self._options, **changes})
+        return Task(self.fn, **self.options_with(changes))
 
     def _engine(self, run: TaskRunContext) -> Engine:
         condition = self.retry_condition_fn
