@@ -534,7 +534,9 @@ def _read_live(annotation: Any, depth: int = 0) -> Annotation:
     if origin in (typing.Union, types.UnionType):
         return Annotation("typing.Union", tuple(_read_live(arg, depth + 1) for arg in args))
     kind = origin or annotation
-    name = f"{getattr(kind, '__module__', '')}.{getattr(kind, '__qualname__', '')}"
+    # Python 3.13 defines pathlib.Path in pathlib._local: where it is public is what it is known by.
+    module = str(getattr(kind, "__module__", "")).partition("._")[0]
+    name = f"{module}.{getattr(kind, '__qualname__', '')}"
     if name in _TUPLES and not args and "[" in repr(annotation):
         return Annotation(name, (Annotation("()"),))
     if not args and isinstance(kind, type) and name not in _SIMPLE and (cls := _live_class(kind)):
