@@ -11,12 +11,12 @@ import sqlalchemy as sa
 
 from eparch.core.pools import Claim
 from eparch.store import tables as t
-from eparch.store.dialect import AnyOf, JsonText
+from eparch.store.dialect import AnyOf, JsonText, NotByIndex
 from eparch.store.statement import Statement, Steps, delete, insert, param
 
 _run, _claim, _queue, _pool = t.flow_run, t.claim, t.work_queue, t.work_pool
 
-_SCHEDULED = _run.c.state_type == sa.literal_column("'SCHEDULED'")
+_SCHEDULED = NotByIndex(_run.c.state_type) == sa.literal_column("'SCHEDULED'")
 
 _POOL = Statement(
     sa.select(_pool.c.id, _pool.c.is_paused, _pool.c.concurrency_limit).where(

@@ -158,6 +158,22 @@ class IsEmpty(ColumnElement[bool]):
         return self.column._from_objects
 
 
+class NotByIndex(ColumnElement[Any]):
+    """``column``, compared row by row: SQLite has no statistics and would follow the index of a state that
+    nearly every run is in, where another index has the few rows, or the order."""
+
+    inherit_cache = True
+
+    def __init__(self, column: sa.Column[Any]) -> None:
+        """``column`` has an index."""
+        self.column = column
+        self.type = column.type
+
+    @property
+    def _from_objects(self) -> Any:
+        return self.column._from_objects
+
+
 class JsonText(ColumnElement[str]):
     """The text under ``key`` of the JSON object in ``column``."""
 
@@ -172,6 +188,16 @@ class JsonText(ColumnElement[str]):
     @property
     def _from_objects(self) -> Any:
         return self.column._from_objects
+
+
+@compiles(NotByIndex, "sqlite")
+def _not_by_index_sqlite(element: NotByIndex, compiler: Any, **kw: Any) -> str:
+    return f"+{compiler.process(element.column, **kw)}"
+
+
+@compiles(NotByIndex, "postgresql")
+def _not_by_index_postgresql(element: NotByIndex, compiler: Any, **kw: Any) -> str:
+    return str(compiler.process(element.column, **kw))
 
 
 @compiles(JsonText, "sqlite")

@@ -16,7 +16,7 @@ from eparch.core.runs import FlowRun, TaskRun
 from eparch.core.states import State, StateType
 from eparch.store import rows
 from eparch.store import tables as t
-from eparch.store.dialect import AnyOf
+from eparch.store.dialect import AnyOf, NotByIndex
 from eparch.store.statement import Statement, Steps, delete, insert, param, update, upsert
 from eparch.store.where import bind, bind_count
 
@@ -135,7 +135,7 @@ def _forget() -> sa.Delete:
     """Runs of a schedule that wait for a time to come and never were anything else (row D15)."""
     return sa.delete(_run).where(
         _run.c.deployment_id == param("deployment_id", _run.c.deployment_id),
-        _run.c.state_type == sa.literal_column("'SCHEDULED'"),
+        NotByIndex(_run.c.state_type) == sa.literal_column("'SCHEDULED'"),
         _run.c.state_name == sa.literal_column("'Scheduled'"),
         _run.c.auto_scheduled.is_(sa.true()),
         _run.c.run_count == sa.literal_column("0"),
@@ -150,7 +150,7 @@ _FORGET_SCHEDULE = Statement(
 _OVERDUE = Statement(
     sa.select(_run.c.id)
     .where(
-        _run.c.state_type == sa.literal_column("'SCHEDULED'"),
+        NotByIndex(_run.c.state_type) == sa.literal_column("'SCHEDULED'"),
         _run.c.state_name == sa.literal_column("'Scheduled'"),
         _run.c.in_process_retry.is_(sa.false()),
         _run.c.next_scheduled_start_time <= param("before", _run.c.next_scheduled_start_time),

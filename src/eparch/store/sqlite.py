@@ -314,11 +314,20 @@ def read_only(path: str) -> Connection | None:
         return None
     with Path(path).open("rb") as file:
         header = file.read(20)
+    if header and not header.startswith(b"SQLite format 3\0"):
+        # SQLite would take a file shorter than a page for an empty database, and write over it.
+        raise unusable(path, _not_a_database())
     if len(header) < 20 or header[18] == 2:
         return None
     connection = Connection(f"{Path(path).absolute().as_uri()}?mode=ro", pragmas=PRAGMAS[:1])
     connection.path = path
     return connection
+
+
+def _not_a_database() -> sqlite3.DatabaseError:
+    error = sqlite3.DatabaseError("file is not a database")
+    error.sqlite_errorcode = sqlite3.SQLITE_NOTADB
+    return error
 
 
 def unusable(path: str, error: BaseException) -> DatabaseUnusable:
@@ -357,4 +366,7 @@ def _translated(path: str, error: BaseException) -> BaseException:
         return DatabaseUnusable("The database is closed.") if "closed" in str(error) else error
     if isinstance(error, sqlite3.Error):
         return unusable(path, error)
+    if not isinstance(error, Exception):
+        # SystemExit and its like would end the loop of whoever waits for the write.
+        return EparchError("The write was interrupted.", why=repr(error))
     return unstorable(error) or error

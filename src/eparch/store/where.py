@@ -5,7 +5,6 @@ Queries of one shape share one compiled statement, however many values their lis
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +13,16 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from eparch.core.filters import Query
 from eparch.store import tables as t
-from eparch.store.dialect import AnyOf, Contains, ContainsAll, IsEmpty, JsonText, Overlaps, StartsWithAny
+from eparch.store.dialect import (
+    AnyOf,
+    Contains,
+    ContainsAll,
+    IsEmpty,
+    JsonText,
+    NotByIndex,
+    Overlaps,
+    StartsWithAny,
+)
 from eparch.store.statement import Bound, Statement
 
 TABLES: dict[str, sa.Table] = {
@@ -128,12 +136,27 @@ def order(table: sa.Table, sort: str) -> tuple[ColumnElement[Any], ...]:
 
 
 def _conditions(shape: tuple[Any, ...], names: Names) -> list[ColumnElement[bool]]:
-    entity, where, related, _ = shape
-    given = iter(names)
+    entity, where, related, sort = shape
+    given = _Given(names, sort in _ORDERS_WITHIN_STATE)
     conditions = [_group(entity, where, given)] if len(where) > 1 else []
     for other, group in related:
         conditions.append(_linked(entity, other, _group(other, group, given)))
     return conditions
+
+
+_ORDERS_WITHIN_STATE = ("ID_DESC", "EXPECTED_START_TIME_ASC", "EXPECTED_START_TIME_DESC")
+"""Orders that the indexes of flow runs in one state have."""
+
+
+class _Given:
+    """Hands out the names of the values, and knows whether the index of a state has the order."""
+
+    def __init__(self, names: Names, follows_state: bool) -> None:
+        self._names = iter(names)
+        self.follows_state = follows_state
+
+    def __next__(self) -> str:
+        return next(self._names)
 
 
 def _linked(entity: str, other: str, condition: ColumnElement[bool]) -> Any:
@@ -144,7 +167,7 @@ def _linked(entity: str, other: str, condition: ColumnElement[bool]) -> Any:
     return own.in_(sa.select(theirs).where(condition).correlate(None))
 
 
-def _group(entity: str, shape: tuple[Any, ...], names: Iterator[str]) -> Any:
+def _group(entity: str, shape: tuple[Any, ...], names: _Given) -> Any:
     operator, *parts = shape
     conditions = [
         _group(entity, part, names) if part[0] in ("and_", "or_") else _condition(entity, part, names)
@@ -153,7 +176,7 @@ def _group(entity: str, shape: tuple[Any, ...], names: Iterator[str]) -> Any:
     return sa.and_(*conditions) if operator == "and_" else sa.or_(*conditions)
 
 
-def _condition(entity: str, part: tuple[Any, ...], names: Iterator[str]) -> Any:
+def _condition(entity: str, part: tuple[Any, ...], names: _Given) -> Any:
     field, op = part[0], part[1]
     special = _SPECIAL.get((entity, field))
     if len(part) == 3:
@@ -162,6 +185,8 @@ def _condition(entity: str, part: tuple[Any, ...], names: Iterator[str]) -> Any:
     if special is not None:
         return special(op, name)
     column = _COLUMNS.get((entity, field))
+    if field == "state_type" and not (names.follows_state and name.startswith("only")):
+        column = NotByIndex(TABLES[entity].c[field])
     return _compare(column if column is not None else TABLES[entity].c[field], op, name)
 
 
@@ -197,7 +222,7 @@ def _compare(column: ColumnElement[Any], op: str, name: str) -> Any:
 
 def _is_any(column: ColumnElement[Any], name: str) -> Any:
     """``column`` is one of the list; a list of one is an equation, which an index serves in its own order."""
-    if name.startswith("only") and isinstance(column, sa.Column):
+    if name.startswith("only") and isinstance(column, (sa.Column, NotByIndex)):
         return column == sa.bindparam(name, type_=column.type)
     return AnyOf(column, _list(name))
 
