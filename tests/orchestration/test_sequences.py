@@ -1,0 +1,264 @@
+"""Any sequence of what workers, processes, people and the watchdog do keeps the books right.
+
+After each step: a claim stands exactly where it should, slots are claims, what is over stays over,
+history only grows and its end is the run's row, each transition is one event, tokens rise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.orchestration.world import FlowRunPolicy, S, World, a_state
+
+from eparch.core.model import new_id
+from eparch.core.pools import ClaimRef, RenewClaims
+from eparch.core.states import CLAIMED, FINAL
+from eparch.orchestration import claims
+from eparch.orchestration.watchdog import Watchdog
+from eparch.store import tables as t
+from eparch.store.database import Database, open_database
+
+POOL_LIMIT, QUEUE_LIMIT, DEPLOYMENT_LIMIT = 4, 2, 2
+
+PROPOSED = (
+    (S.RUNNING, {}),
+    (S.RUNNING, {}),
+    (S.COMPLETED, {}),
+    (S.FAILED, {}),
+    (S.CRASHED, {}),
+    (S.CANCELLING, {}),
+    (S.CANCELLED, {}),
+    (S.PENDING, {}),
+    (S.PENDING, {"name": "Submitting"}),
+    (S.SCHEDULED, {}),
+    (S.SCHEDULED, {"name": "Resuming"}),
+    (S.PAUSED, {}),
+    (S.PAUSED, {"name": "Suspended", "pause_reschedule": True}),
+)
+
+
+class Play:
+    """A world, what its players know, and what the books said after the last step."""
+
+    def __init__(self, database: Database, dice: random.Random) -> None:
+        self.world = World(database)
+        self.dice = dice
+        self.tokens: dict[UUID, list[int]] = {}
+        self.runs: list[UUID] = []
+        self.before: dict[UUID, list[dict[str, Any]]] = {}
+        self.fencing: dict[UUID, int] = {}
+
+    async def begin(self) -> None:
+        await self.world.pool(concurrency_limit=POOL_LIMIT)
+        await self.world.queue("narrow", concurrency_limit=QUEUE_LIMIT, priority=1)
+        limit = {"concurrency_limit": DEPLOYMENT_LIMIT}
+        options = {"collision_strategy": "CANCEL_NEW"}
+        self.deployments = [
+            await self.world.deployment(),
+            await self.world.deployment(**limit),
+            await self.world.deployment(**limit, concurrency_options=options),
+            await self.world.deployment(work_queue_name="narrow"),
+            await self.world.deployment(None, **limit),
+        ]
+
+    # Moves
+
+    async def create(self) -> None:
+        policy = FlowRunPolicy(retries=self.dice.choice((0, 0, 2)), retry_delay=5)
+        deployment = self.dice.choice(self.deployments)
+        type_ = self.dice.choice((S.SCHEDULED, S.SCHEDULED, S.SCHEDULED, S.PENDING, S.RUNNING))
+        state = None if type_ is S.SCHEDULED else a_state(type_)
+        due_in = self.dice.choice((-5, 0, 10))
+        self.runs.append(await self.world.run(deployment, due_in, state=state, empirical_policy=policy))
+
+    async def subflow(self) -> None:
+        if self.runs:
+            task = await self.world.dummy_task(self.dice.choice(self.runs))
+            self.runs.append(await self.world.ad_hoc(parent_task_run_id=task))
+
+    async def claim(self) -> None:
+        taken = await self.world.claim(
+            self.dice.randint(0, 4), lease_seconds=self.dice.choice((10, 40)), prefetch_seconds=5
+        )
+        if taken:
+            held = [row for row in (await self.world.claims()).values() if row["work_pool_id"] is not None]
+            assert len(held) <= POOL_LIMIT, "a claim went over the limit"
+        for run, token in taken.items():
+            known = self.tokens.setdefault(run, [])
+            assert not known or token > known[-1], "tokens rise"
+            known.append(token)
+
+    async def propose(self) -> None:
+        if not self.runs:
+            return
+        run = self.dice.choice(self.runs)
+        type_, more = self.dice.choice(PROPOSED)
+        known = self.tokens.get(run, [])
+        token = self.dice.choice((None, *known, *known[-1:], *known[-1:]))
+        force = self.dice.random() < 0.05
+        row = await self.world.read(run)
+        claim = (await self.world.claims()).get(run)
+        answer = await self.world.set(run, type_, token=token, force=force, **more)
+        if answer.status != "ACCEPT":
+            return
+        stale = token is not None and claim is not None and claim["lease_until"] and token != claim["token"]
+        assert not stale, "a stale token wrote"
+        if S(row["state_type"]) in FINAL and not force:
+            assert type_ in (S.SCHEDULED, S.PENDING, S.RUNNING), "what is over ended in another way"
+
+    async def renew(self) -> None:
+        refs = [
+            ClaimRef(flow_run_id=run, token=self.dice.choice(tokens)) for run, tokens in self.tokens.items()
+        ]
+        standing = {run: row["token"] for run, row in (await self.world.claims()).items()}
+        request = RenewClaims(claims=refs, lease_seconds=20)
+        renewed = await self.world.database.write(claims.renew, request, self.world.now)
+        by_run = {ref.flow_run_id: ref.token for ref in refs}
+        assert all(standing.get(run) == by_run[run] for run in renewed.kept)
+        assert all(standing.get(run) != by_run[run] for run in renewed.lost)
+
+    async def watch(self) -> None:
+        await Watchdog().run_once(self.world.database, self.world.now)
+
+    async def wait(self) -> None:
+        self.world.pass_seconds(self.dice.choice((1, 12, 45, 400)))
+
+    def moves(self) -> list[Callable[[], Any]]:
+        often = [self.create, self.claim, self.propose, self.propose, self.propose]
+        return [*often, self.renew, self.watch, self.wait, self.subflow]
+
+    # Books
+
+    async def check(self) -> None:
+        world = self.world
+        rows = {row["id"]: row for row in await world.select(sa.select(*t.flow_run.columns))}
+        standing = await world.claims()
+        for run_id, row in rows.items():
+            self._check_claim(row, standing.get(run_id))
+        self._check_limits(standing)
+        await self._check_history(rows)
+
+    def _check_claim(self, row: dict[str, Any], claim: dict[str, Any] | None) -> None:
+        type_ = S(row["state_type"])
+        placed = row["work_queue_id"] is not None or row["deployment_id"] is not None
+        if placed and type_ in CLAIMED:
+            assert claim is not None, (type_, "has no claim")
+        elif claim is not None:
+            suspended = row["state_details"]["pause_reschedule"]
+            assert placed
+            assert (type_ is S.PAUSED and not suspended) or (
+                type_ is S.SCHEDULED and row["in_process_retry"]
+            ), (type_, "has a claim")
+        assert row["fencing_token"] >= self.fencing.get(row["id"], 0)
+        self.fencing[row["id"]] = row["fencing_token"]
+        if claim is not None:
+            assert claim["token"] == row["fencing_token"]
+            lease = row["state_details"]["deployment_concurrency_lease_id"]
+            assert str(claim["slot_id"]) == str(lease)
+
+    def _check_limits(self, standing: dict[UUID, dict[str, Any]]) -> None:
+        for deployment in self.deployments[1:3] + self.deployments[4:]:
+            held = [c for c in standing.values() if c["slot_of"] == deployment]
+            assert len(held) <= DEPLOYMENT_LIMIT
+
+    async def _check_history(self, rows: dict[UUID, dict[str, Any]]) -> None:
+        table = t.flow_run_state
+        history: dict[UUID, list[dict[str, Any]]] = {}
+        for state in await self.world.select(sa.select(*table.columns).order_by(table.c.timestamp)):
+            history.setdefault(state["flow_run_id"], []).append(state)
+        assert set(history) == set(rows)
+        for run_id, states in history.items():
+            old = self.before.get(run_id, [])
+            assert states[: len(old)] == old, "history was changed"
+            stamps = [state["timestamp"] for state in states]
+            assert stamps == sorted(set(stamps))
+            row, last = rows[run_id], states[-1]
+            for name in ("id", "type", "name", "timestamp", "message", "data", "state_details"):
+                own = name if name == "state_details" else f"state_{name}"
+                assert row[own] == last[name]
+            assert row["end_time"] == (last["timestamp"] if S(last["type"]) in FINAL else None)
+        self.before = history
+        events = await self.world.select(sa.select(t.event.c.id, t.event.c.event))
+        told = {event["id"]: event["event"] for event in events}
+        written = {
+            state["id"]: f"prefect.flow-run.{state['name']}"
+            for states in history.values()
+            for state in states
+        }
+        assert told == written
+        assert len(events) == len(told)
+
+
+async def play(database: Database, seed: int, steps: int) -> None:
+    """One play of ``steps`` moves."""
+    game = Play(database, random.Random(seed))
+    await game.begin()
+    for _ in range(steps):
+        await game.dice.choice(game.moves())()
+        await game.check()
+    # Nothing stays: when everybody is gone, time frees every claim whose holder knows leases.
+    game.world.pass_seconds(4000)
+    while await Watchdog().run_once(database, game.world.now):
+        pass
+    left = await game.world.claims()
+    assert all(row["lease_until"] is None for row in left.values())
+    await game.check()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 2**32))
+def test_any_sequence_on_sqlite(seed: int) -> None:
+    async def run() -> None:
+        database = await open_database("sqlite://")
+        try:
+            await play(database, seed, 40)
+        finally:
+            await database.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_sequence_on_postgresql(postgres_url: str, seed: int) -> None:
+    async def run() -> None:
+        database = await open_database(postgres_url)
+        try:
+            await play(database, seed, 40)
+        finally:
+            await database.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.anyio
+async def test_everybody_at_once(world: World) -> None:
+    """The same books when claims, proposals, renewals and the watchdog run at the same time."""
+    game = Play(world.database, random.Random(7))
+    await game.begin()
+    for _ in range(12):
+        await game.create()
+
+    async def process(run: UUID, token: int) -> None:
+        for type_ in (S.RUNNING, game.dice.choice((S.COMPLETED, S.FAILED, S.CRASHED))):
+            await world.set(run, type_, token=token)
+
+    for _ in range(6):
+        taken = await asyncio.gather(*(world.claim(2, claim_id=new_id()) for _ in range(4)))
+        held = {run: token for got in taken for run, token in got.items()}
+        assert sum(map(len, taken)) == len(held), "a run was given twice"
+        await asyncio.gather(
+            *(process(run, token) for run, token in held.items()),
+            *(process(run, token) for run, token in held.items()),
+            Watchdog().run_once(world.database, world.now),
+            game.renew(),
+        )
+        world.pass_seconds(20)
+        await game.check()

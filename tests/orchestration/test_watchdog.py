@@ -1,0 +1,171 @@
+"""When time runs out: late runs, lapsed claims, pauses and cancellations (W16, W17, B6, B7, wire 4.4)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from tests.orchestration.world import FlowRunPolicy, S, World
+
+from eparch.core.states import State
+from eparch.orchestration import watchdog
+from eparch.orchestration.watchdog import Watchdog
+from eparch.store.runs import Stored
+
+pytestmark = pytest.mark.anyio
+
+
+async def watch(world: World, **settings: Any) -> None:
+    """Run the watchdog until there is nothing left, and once more: it changes nothing then."""
+    dog = Watchdog(**settings)
+    while await dog.run_once(world.database, world.now):
+        pass
+    said = len(world.notes)
+    await dog.run_once(world.database, world.now)
+    assert len(world.notes) == said
+
+
+async def running(world: World, *, lease_seconds: float = 30.0, **fields: Any) -> tuple[UUID, int]:
+    """A run whose process runs."""
+    run = await world.run(await world.deployment(), **fields)
+    token = (await world.claim(lease_seconds=lease_seconds))[run]
+    await world.go(run, S.RUNNING, token=token)
+    return run, token
+
+
+async def test_a_run_is_late_after_15_seconds_and_is_still_claimed(world: World) -> None:
+    await world.pool()
+    run = await world.run(await world.deployment(), due_in=10)
+    world.pass_seconds(24.9)
+    await watch(world)
+    assert await world.state(run) == "Scheduled"
+    world.pass_seconds(0.1)
+    await watch(world)
+    row = await world.read(run)
+    assert (row["state_type"], row["state_name"]) == ("SCHEDULED", "Late")
+    assert row["next_scheduled_start_time"] == row["expected_start_time"]
+    assert len(await world.history(run)) == 2
+    assert list(await world.claim()) == [run]
+
+
+async def test_a_run_that_waits_for_something_keeps_its_name(world: World) -> None:
+    await world.pool()
+    run = await world.run(await world.deployment(), empirical_policy=FlowRunPolicy(retries=1))
+    await world.go(run, S.PENDING, S.RUNNING)
+    await world.set(run, S.FAILED)
+    world.pass_seconds(100)
+    await watch(world)
+    assert await world.state(run) == "AwaitingRetry"
+
+
+async def test_w17_a_process_whose_lease_lapsed_crashed(world: World) -> None:
+    await world.pool()
+    run, token = await running(world)
+    world.pass_seconds(29)
+    await watch(world)
+    assert await world.state(run) == "Running"
+    world.pass_seconds(1)
+    await watch(world)
+    row = await world.read(run)
+    assert (row["state_name"], "'worker'" in row["state_message"]) == ("Crashed", True)
+    assert row["end_time"] == world.now
+    assert await world.claims() == {}
+    assert (await world.set(run, S.COMPLETED, token=token)).status == "ABORT"
+
+
+async def test_w17_a_lapsed_retry_in_process_crashed(world: World) -> None:
+    await world.pool()
+    run, token = await running(world, empirical_policy=FlowRunPolicy(retries=3, retry_delay=1000))
+    await world.set(run, S.FAILED, token=token)
+    assert await world.state(run) == "AwaitingRetry"
+    world.pass_seconds(31)
+    await watch(world)
+    assert await world.state(run) == "Crashed"
+    assert await world.claims() == {}
+
+
+async def test_b7_a_lapsed_claim_of_a_run_that_is_being_cancelled_is_its_end(world: World) -> None:
+    await world.pool()
+    run, _ = await running(world)
+    await world.go(run, S.CANCELLING)
+    world.pass_seconds(31)
+    await watch(world)
+    assert await world.state(run) == "Cancelled"
+
+
+async def test_b7_cancelling_ends_in_time(world: World) -> None:
+    await world.pool()
+    run, token = await running(world, lease_seconds=3600)
+    await world.go(run, S.CANCELLING)
+    world.pass_seconds(299)
+    await watch(world)
+    assert await world.state(run) == "Cancelling"
+    world.pass_seconds(2)
+    await watch(world)
+    assert await world.state(run) == "Cancelled"
+    assert await world.claims() == {}
+    assert (await world.set(run, S.CANCELLED, token=token)).status == "ABORT"
+
+
+async def test_b6_a_pause_that_timed_out_fails_among_many_that_have_not(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "BATCH", 3)
+    await world.pool()
+    deployment = await world.deployment()
+    runs = []
+    for number in range(8):
+        run = await world.run(deployment)
+        await world.go(run, S.PENDING, S.RUNNING)
+        timeout = world.now + timedelta(seconds=10 if number in (1, 7) else 10_000)
+        await world.set(run, S.PAUSED, pause_timeout=timeout)
+        runs.append(run)
+    world.pass_seconds(60)
+    await watch(world)
+    states = [await world.state(run) for run in runs]
+    assert [number for number, state in enumerate(states) if state == "Failed"] == [1, 7]
+    assert set(await world.claims()) == {run for run in runs if run not in (runs[1], runs[7])}
+
+
+async def test_many_late_runs_are_all_marked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "BATCH", 3)
+    await world.pool()
+    deployment = await world.deployment()
+    runs = [await world.run(deployment) for _ in range(7)]
+    world.pass_seconds(20)
+    await watch(world)
+    assert {await world.state(run) for run in runs} == {"Late"}
+
+
+async def test_a_run_that_cannot_be_moved_does_not_keep_the_others_waiting(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.pool()
+    deployment = await world.deployment()
+    bad, good = await world.run(deployment, due_in=-60), await world.run(deployment, due_in=-50)
+
+    class Stumbling(Watchdog):
+        def _late(self, stored: Stored, now: datetime) -> State | None:
+            if stored.run.id == bad:
+                raise RuntimeError("stumbled")
+            return super()._late(stored, now)
+
+    with caplog.at_level(logging.ERROR, "eparch.server"):
+        await Stumbling().run_once(world.database, world.now)
+    assert str(bad) in caplog.text
+    assert (await world.state(bad), await world.state(good)) == ("Scheduled", "Late")
+
+
+async def test_what_was_done_meanwhile_is_left_alone(world: World) -> None:
+    await world.pool()
+    run, _ = await running(world)
+    world.pass_seconds(31)
+    dog = Watchdog()
+    due: Callable[[Stored, datetime], State | None] = dog._lapsed
+    assert await world.database.write(watchdog.act, run, due, world.now)
+    assert not await world.database.write(watchdog.act, run, due, world.now)
+    assert len(await world.history(run)) == 4
