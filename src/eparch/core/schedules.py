@@ -259,7 +259,7 @@ def _parse_cron(expression: str, *, day_or: bool) -> _Cron:
 
     Five fields, or six with the seconds *last*: that is croniter's order, so it is what people who come from
     Prefect wrote; cronsim wants them first. With both days given either is enough, unless ``day_or`` is
-    false; a day field that allows every day does not count as given.
+    false; only ``*`` and ``?`` are "not given", as croniter reads it: ``1-7`` is every day of the week.
     """
     text = _NICKNAMES.get(expression.strip().lower(), expression)
     parts = text.upper().split()
@@ -280,7 +280,7 @@ def _parse_cron(expression: str, *, day_or: bool) -> _Cron:
     )
     return _Cron(
         text=" ".join((second, minute, hour, day, month, weekday)),
-        both_days=not day_or or "*" in (day, weekday),
+        both_days=not day_or or not {"*", "?"}.isdisjoint((parts[2], parts[4])),
         fixed=not (parts[0].startswith("*") or parts[1].startswith("*")),
     )
 
