@@ -51,9 +51,8 @@ def field(low: int, high: int) -> st.SearchStrategy[str]:
         .map(lambda pair: f"{min(pair)}-{max(pair)}")
     )
     step = st.one_of(st.just("*"), span).flatmap(lambda head: st.integers(1, 9).map(lambda n: f"{head}/{n}"))
-    # croniter takes a list with a step over a star in it for a star, but the same step alone for given days
-    item = st.one_of(number.map(str), span, step.filter(lambda text: not text.startswith("*")))
-    return st.one_of(st.just("*"), step, st.lists(item, min_size=1, max_size=3).map(",".join))
+    item = st.one_of(number.map(str), span, step)
+    return st.one_of(st.just("*"), st.lists(item, min_size=1, max_size=3).map(",".join))
 
 
 crons = st.tuples(field(0, 59), field(0, 23), field(1, 28), field(1, 12), field(0, 6)).map(" ".join)

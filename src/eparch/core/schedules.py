@@ -259,7 +259,7 @@ def _parse_cron(expression: str, *, day_or: bool) -> _Cron:
 
     Five fields, or six with the seconds *last*: that is croniter's order, so it is what people who come from
     Prefect wrote; cronsim wants them first. With both days given either is enough, unless ``day_or`` is
-    false; only ``*`` and ``?`` are "not given", as croniter reads it: ``1-7`` is every day of the week.
+    false; see ``_is_open`` for what is given.
     """
     text = _NICKNAMES.get(expression.strip().lower(), expression)
     parts = text.upper().split()
@@ -280,9 +280,18 @@ def _parse_cron(expression: str, *, day_or: bool) -> _Cron:
     )
     return _Cron(
         text=" ".join((second, minute, hour, day, month, weekday)),
-        both_days=not day_or or not {"*", "?"}.isdisjoint((parts[2], parts[4])),
+        both_days=not day_or or _is_open(parts[2], day, parts[4]) or _is_open(parts[4], weekday, parts[2]),
         fixed=not (parts[0].startswith("*") or parts[1].startswith("*")),
     )
+
+
+def _is_open(written: str, plain: str, other: str) -> bool:
+    """Whether a day field counts as not given, as croniter reads it.
+
+    A bare star is not given. Another way to write every day, such as ``1-7``, is given, and so allows every
+    day; but beside a field with a star in it, it is not.
+    """
+    return written in ("*", "?") or (plain == "*" and "*" in other)
 
 
 def _write_field(text: str, field: _Field, expression: str) -> str:
