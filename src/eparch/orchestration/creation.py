@@ -20,7 +20,7 @@ from eparch.core.runs import Author, DeploymentFlowRunCreate, FlowRun, FlowRunCr
 from eparch.core.states import Pending, Scheduled, State, StateType, from_create
 from eparch.orchestration.subflows import follow
 from eparch.orchestration.transition import announce, first_state, propose
-from eparch.store import deployments, pools, rows, runs
+from eparch.store import claims, deployments, pools, rows, runs
 from eparch.store.runs import Stored
 from eparch.store.statement import Note, Steps
 
@@ -45,10 +45,12 @@ def create_flow_run(body: FlowRunCreate, now: datetime, *, new_name: str) -> Ste
     flow = yield from deployments.read_flow(body.flow_id)
     if flow is None:
         raise NotFound("Flow not found", why=f"There is no flow {body.flow_id}.")
+    inherited = rows.value_of(flow["labels"]) or {}
     if body.deployment_id is not None:
         deployment = yield from deployments.deployment_value(body.deployment_id, now)
         if deployment is None:
             raise NotFound("Deployment not found", why=f"There is no deployment {body.deployment_id}.")
+        inherited = {**deployment.labels, "prefect.deployment.id": str(deployment.id)}
     queue = yield from _queue(body.work_pool_name, body.work_queue_name, now)
     template = (yield from pools.read_template(queue["work_pool_id"])) if queue is not None else None
     proposed = from_create(body.state, now) if body.state is not None else Pending(timestamp=now)
@@ -64,10 +66,10 @@ def create_flow_run(body: FlowRunCreate, now: datetime, *, new_name: str) -> Ste
         idempotency_key=body.idempotency_key,
         empirical_policy=body.empirical_policy,
         tags=body.tags,
-        labels={"prefect.flow.id": str(body.flow_id), **(body.labels or {})},
+        labels={**inherited, "prefect.flow.id": str(body.flow_id), **(body.labels or {})},
         parent_task_run_id=body.parent_task_run_id,
         infrastructure_document_id=body.infrastructure_document_id,
-        job_variables=body.job_variables,
+        job_variables=body.job_variables or {},
         deployment_id=body.deployment_id,
         **place(queue),
     )
@@ -88,8 +90,10 @@ def _queue(pool: str | None, queue: str | None, now: datetime) -> Steps[dict[str
     if pool is None:
         return None
     found = yield from pools.read_queue_by_name(pool, queue or DEFAULT_QUEUE, now)
+    if found is None and (yield from claims.read_pool(pool)) is None:
+        raise NotFound(f'Work pool "{pool}" not found.')
     if found is None:
-        raise NotFound(f"Work queue '{queue or DEFAULT_QUEUE}' of work pool '{pool}' not found.")
+        raise NotFound(f"Work pool queue '{pool}/{queue or DEFAULT_QUEUE}' not found.")
     return found
 
 
@@ -168,8 +172,10 @@ def create_deployment_run(
     return Made(made, True)
 
 
-def check_parameters(deployment: Deployment, given: dict[str, Any], enforce: bool | None) -> None:
-    """Whether ``given`` fits the deployment's schema, where it is enforced.
+def check_parameters(
+    deployment: Deployment, given: dict[str, Any], enforce: bool | None, *, what: str = "creating flow run"
+) -> None:
+    """Whether ``given`` fits the deployment's schema, where it is enforced; ``what`` is being done.
 
     Raises:
         Conflict: it does not.
@@ -180,7 +186,7 @@ def check_parameters(deployment: Deployment, given: dict[str, Any], enforce: boo
     try:
         parameters.check(deployment.parameter_openapi_schema, given)
     except ParametersInvalid as error:
-        raise Conflict(f"Error creating flow run: {error}", why=error.why, fix=error.fix) from error
+        raise Conflict(f"Error {what}: {error}", why=error.why, fix=error.fix) from error
 
 
 def _deployment_queue(
@@ -216,15 +222,19 @@ def check_job_variables(
     schema = template.get("variables")
     if not schema:
         return
-    layers = (Layer(name="deployment", values=deployed), Layer(name="run", values=own))
     unknown = job_templates.unknown_variables(schema, {**deployed, **own})
+    names = {problem.path[0] for problem in unknown}
+    layers = [
+        Layer(name=name, values={key: value for key, value in values.items() if key not in names})
+        for name, values in (("deployment", deployed), ("run", own))
+    ]
     resolved = job_templates.resolve_variables(schema, *layers)
     wrong = job_templates.check_values(schema, resolved.values, required=required)
     problems = [p for p in (*unknown, *wrong) if p.severity is Severity.ERROR]
     if problems:
-        raise Conflict(
-            "Job variables do not fit the work pool: " + " ".join(str(p.message) for p in problems)
-        )
+        said = ". ".join(p.message.rstrip(".") for p in problems)
+        fix = " ".join(dict.fromkeys(p.fix for p in problems if p.fix))
+        raise Conflict(f"Job variables do not fit the work pool: {said}.", fix=fix)
 
 
 def insert_run(
@@ -307,9 +317,13 @@ def create_task_run(body: TaskRunCreate, now: datetime) -> Steps[Made]:
     Raises:
         NotFound: its flow run does not exist.
     """
+    inherited: dict[str, Any] = {}
     if body.flow_run_id is not None:
         if not (yield from runs.known_flow_runs([body.flow_run_id])):
             raise NotFound("Flow run not found", why=f"There is no flow run {body.flow_run_id}.")
+        around = yield from runs.read_flow_run(body.flow_run_id, now)
+        assert around is not None
+        inherited = {**rows.value_of(around["labels"]), "prefect.flow-run.id": str(body.flow_run_id)}
         existing = yield from runs.read_task_run_by_key(
             body.flow_run_id, body.task_key, body.dynamic_key, now
         )
@@ -332,7 +346,7 @@ def create_task_run(body: TaskRunCreate, now: datetime) -> Steps[Made]:
         task_version=body.task_version,
         empirical_policy=body.empirical_policy,
         tags=body.tags,
-        labels=body.labels or {},
+        labels={**inherited, **(body.labels or {})},
         task_inputs=body.task_inputs,
     )
     proposed = from_create(body.state, now) if body.state is not None else Pending(timestamp=now)
