@@ -94,6 +94,7 @@ def test_only_commands_without_data_print_none():
         "profile rename",
         "profile use",
         "worker start",
+        "run",
     }
 
 

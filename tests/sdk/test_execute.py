@@ -310,7 +310,9 @@ def test_a_script_is_recorded_whole_even_when_the_server_stands_still(
         assert len(found) == 1001
         (tracking,) = [task for task in found if task.id == child.parent_task_run_id]
         assert tracking.name == "child-0"
-        assert {task.state_type for task in found if task is not tracking} == {StateType.COMPLETED}
+        assert tracking.state is not None
+        assert tracking.state.state_details.child_flow_run_id == child.id
+        assert {task.state_type for task in found} == {StateType.COMPLETED}
 
 
 def test_importing_and_defining_needs_no_server() -> None:

@@ -59,7 +59,21 @@ def start(
 
     with contextlib.ExitStack() as stack:
         ready = _announcer(session, settings, idle_seconds or 0.0, ready_fd, stack)
-        serve(settings, settings.server_host, settings.server_port, ready, idle_seconds=idle_seconds or 0.0)
+        serve(
+            settings,
+            settings.server_host,
+            settings.server_port,
+            ready,
+            idle_seconds=idle_seconds or 0.0,
+            worker_types=_describe_types,
+        )
+
+
+def _describe_types() -> list[dict[str, Any]]:
+    """The installed worker types; looked up when a client first asks for them."""
+    from eparch.workers.infrastructure import describe_types
+
+    return describe_types()
 
 
 def _announcer(
