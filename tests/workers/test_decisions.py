@@ -30,7 +30,7 @@ def after_exit(run: FlowRun, reason=None, seen=ENDED):
     return decide_after_exit(CLAIMED, run, seen, reason, "w")
 
 
-@pytest.mark.parametrize("type_", FINAL | {StateType.PAUSED, StateType.SCHEDULED})
+@pytest.mark.parametrize("type_", sorted(FINAL | {StateType.PAUSED, StateType.SCHEDULED}))
 @pytest.mark.parametrize("reason", [None, StopReason.SHUTDOWN])
 def test_what_the_run_told_itself_stands(type_, reason):
     assert after_exit(in_state(type_), reason) is None
