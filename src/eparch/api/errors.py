@@ -39,6 +39,7 @@ RETRY_SECONDS = 1.0
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?P<key>key in )?(?P<path>\$[^`]*)`)?$", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _MISSING = re.compile(r"^Object missing required field `(.+)`$")
+_NAME_MISMATCH = "Expected `str` matching regex '^[^/%&><"
 _UNKNOWN = re.compile(r"^Object contains unknown field `(.+)`$")
 
 
@@ -84,7 +85,11 @@ def _body(error: EparchError) -> dict[str, Any]:
     if isinstance(error, Unauthorized):
         return {"exception_message": "Unauthorized"}
     body: dict[str, Any] = {"detail": error.message}
-    if isinstance(error, Unavailable | ServerFault):
+    if isinstance(error, Invalid):
+        # Clients look for the one or the other: Prefect says some of its refusals in `detail` alone.
+        entry = _entry("value_error", ["body"], error.message)
+        body = {"exception_message": INVALID, "exception_detail": [entry], "request_body": None, **body}
+    elif isinstance(error, Unavailable | ServerFault):
         body = {"exception_message": "Service Unavailable", **body}
     if error.why:
         body["why"] = error.why
@@ -144,8 +149,10 @@ def _place(message: str, body: Any, kind: Any) -> dict[str, Any]:
     if found := _UNKNOWN.match(what):
         hint = did_you_mean(found[1], _fields_of(kind, loc[1:]))
         given = value.get(found[1]) if isinstance(value, dict) else None
-        text = f"Extra inputs are not permitted. {hint}".strip()
+        text = f"Extra inputs are not permitted. {hint}" if hint else "Extra inputs are not permitted"
         return _entry("extra_forbidden", [*loc, found[1]], text, given)
+    if what.startswith(_NAME_MISMATCH):
+        what = "A name is not empty and has none of the characters / % & > <"
     type_ = "type_error" if what.startswith("Expected `") and ", got `" in what else "value_error"
     return _entry(type_, loc, what, value)
 

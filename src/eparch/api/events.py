@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from eparch.api.errors import InvalidParts
 from eparch.api.request import Request, Services
 from eparch.api.router import handles
 from eparch.api.sockets import Feeds
 from eparch.core import calls
-from eparch.core.events import Event, EventFilter, ReceivedEvent
+from eparch.core.events import Event, EventFilter, ReceivedEvent, flaw
 from eparch.orchestration import recorder
 from eparch.store import records
 
@@ -21,6 +22,9 @@ PAGE = 1000
 @handles(calls.create_events)
 async def create_events(request: Request, body: list[Event]) -> None:
     """Record events, and the task runs that they report (wire 4.2)."""
+    for at, event in enumerate(body):
+        if message := flaw(event):
+            raise InvalidParts([{"type": "value_error", "loc": ["body", at], "msg": message}])
     await request.write(recorder.record, body, request.now)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from eparch.api.policy import API_VERSION
-from eparch.api.request import Request
+from eparch.api.request import Answer, Request
 from eparch.api.router import handles
 from eparch.core import calls
 from eparch.core.calls import CsrfToken, ResultStorage, ServerFacts
-from eparch.core.errors import EparchError, Invalid, Unavailable
+from eparch.core.errors import EparchError, Unavailable
 from eparch.store import claims
 from eparch.version import __version__
 
@@ -65,8 +65,8 @@ async def read_result_storage(request: Request) -> ResultStorage:
 
 
 @handles(calls.read_csrf_token)
-async def read_csrf_token(request: Request, client: str) -> CsrfToken:
+async def read_csrf_token(request: Request, client: str) -> CsrfToken | Answer:
     """A token for ``client``; refused when none is needed, as clients expect (wire section 1, "CSRF")."""
     if not request.services.policy.csrf_enabled:
-        raise Invalid("CSRF protection is disabled.")
+        return Answer(422, {"detail": "CSRF protection is disabled."})
     return request.services.gate.issue(client[:500])

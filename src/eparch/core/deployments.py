@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
@@ -74,7 +76,52 @@ def schedule_of(fields: dict[str, Json]) -> Schedule:
     named = [kind for kind in _KINDS if fields.get(kind) is not None]
     if len(named) != 1:
         raise msgspec.ValidationError("Expected exactly one of `cron`, `interval`, `rrule` - at `$.schedule`")
+    if isinstance(fields.get("interval"), str):
+        # A duration of ISO 8601, as some clients write it; a number in quotes stays one.
+        with contextlib.suppress(msgspec.ValidationError):
+            seconds = msgspec.convert(fields["interval"], timedelta).total_seconds()
+            fields = {**fields, "interval": seconds}
     return msgspec.convert(fields, _KINDS[named[0]], strict=False)
+
+
+def settled_schedule(fields: dict[str, Json], now: datetime) -> dict[str, Json]:
+    """The schedule ``fields`` as they are kept, with what nobody gave written down (wire 4.4).
+
+    An interval counts from the moment when it was made, and interval and rrule are read in UTC.
+
+    Raises:
+        msgspec.ValidationError: they are no schedule.
+    """
+    schedule = schedule_of(fields)
+    if not isinstance(schedule, CronSchedule) and schedule.timezone is None:
+        schedule = msgspec.structs.replace(schedule, timezone="UTC")
+    if isinstance(schedule, IntervalSchedule) and schedule.anchor_date is None:
+        schedule = msgspec.structs.replace(schedule, anchor_date=now)
+    settled: dict[str, Json] = msgspec.to_builtins(schedule)
+    return settled
+
+
+def is_settled_from(stored: dict[str, Json], wanted: dict[str, Json]) -> bool:
+    """Whether ``stored`` is what a server has made of ``wanted``, ours or Prefect's."""
+    try:
+        kept, asked = schedule_of(stored), schedule_of(wanted)
+    except msgspec.ValidationError:
+        return stored == wanted
+    if isinstance(asked, IntervalSchedule) and isinstance(kept, IntervalSchedule) and not asked.anchor_date:
+        asked = msgspec.structs.replace(asked, anchor_date=kept.anchor_date)
+    return _spelt_out(kept) == _spelt_out(asked)
+
+
+def _spelt_out(schedule: Schedule) -> Schedule:
+    if isinstance(schedule, CronSchedule):
+        return schedule
+    if isinstance(schedule, RRuleSchedule):
+        schedule = msgspec.structs.replace(schedule, rrule=schedule.rrule.removeprefix(_START))
+    return msgspec.structs.replace(schedule, timezone=schedule.timezone or "UTC")
+
+
+_START = "DTSTART:20200101T000000\n"
+"""What Prefect's server writes before an rrule that does not say where it starts."""
 
 
 class DeploymentSchedule(Record, frozen=True, kw_only=True):

@@ -40,6 +40,16 @@ def resource_id(labels: ResourceLabels) -> str:
     return labels.get("prefect.resource.id", "")
 
 
+def flaw(event: Event) -> str:
+    """What an event lacks that whoever reads events relies on; empty when nothing."""
+    if not resource_id(event.resource):
+        return "The resource of an event needs the label `prefect.resource.id`."
+    for labels in event.related:
+        if not resource_id(labels) or not labels.get("prefect.resource.role"):
+            return "Each related resource needs the labels `prefect.resource.id` and `prefect.resource.role`."
+    return ""
+
+
 class OccurredFilter(Body, frozen=True, kw_only=True):
     """When."""
 

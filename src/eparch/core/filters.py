@@ -287,8 +287,10 @@ def _whole(body: dict[str, Any], key: str, default: int, most: int) -> int:
     value = body.get(key)
     if value is None:
         return default
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise Invalid(f"Invalid {key}: must be a whole number, 0 or more.")
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise Invalid(f"Invalid {key}: must be a whole number.")
+    if value < 0:
+        raise Invalid(f"Invalid {key}: must be greater than or equal to 0.")
     if value > most:
         raise Invalid(f"Invalid {key}: must be less than or equal to {most}.")
     return value

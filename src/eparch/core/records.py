@@ -38,7 +38,7 @@ class Log(Record, frozen=True, kw_only=True):
 class ArtifactCreate(Body, frozen=True, kw_only=True):
     """``POST /artifacts/``."""
 
-    key: Annotated[str, Meta(max_length=255)] | None = None
+    key: Annotated[str, Meta(max_length=255, pattern=r"^[a-z0-9-]*$")] | None = None
     type: str | None = None
     description: str | None = None
     data: Json = None

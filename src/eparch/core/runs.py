@@ -31,7 +31,7 @@ class FlowRunPolicy(Value, frozen=True, kw_only=True):
     retry_delay_seconds: float = 0
     retries: int | None = None
     retry_delay: int | None = None
-    pause_keys: list[str] | None = None
+    pause_keys: list[str] | None = []
     resuming: bool | None = False
     retry_type: Literal["in_process", "reschedule"] | None = None
 

@@ -19,9 +19,7 @@ from eparch.core.deployments import (
     DeploymentCreate,
     DeploymentSchedule,
     DeploymentScheduleCreate,
-    IntervalSchedule,
-    Schedule,
-    schedule_of,
+    is_settled_from,
 )
 from eparch.core.model import Json, Value
 from eparch.core.pools import DEFAULT_QUEUE
@@ -155,18 +153,7 @@ def _is_same(wanted: DeploymentScheduleCreate, stored: DeploymentSchedule) -> bo
     """Whether they are one schedule before and after: by slug, else by what they say."""
     if wanted.slug or stored.slug:
         return stored.slug is not None and stored.slug in (wanted.slug, wanted.replaces)
-    return _rule(wanted.schedule, stored.schedule) == _rule(stored.schedule, stored.schedule)
-
-
-def _rule(fields: dict[str, Json], other: dict[str, Json]) -> Schedule | dict[str, Json]:
-    """The schedule as a value, to compare; a server gives an interval its anchor, so a missing one fits."""
-    try:
-        rule = schedule_of(fields)
-    except msgspec.ValidationError:
-        return fields
-    if isinstance(rule, IntervalSchedule) and rule.anchor_date is None and other.get("anchor_date"):
-        return schedule_of({**fields, "anchor_date": other["anchor_date"]})
-    return rule
+    return is_settled_from(stored.schedule, wanted.schedule)
 
 
 def _compare(wanted: Wanted, current: Deployment) -> dict[str, list[Any]]:
@@ -211,7 +198,7 @@ def _are_equal(wanted: list[DeploymentScheduleCreate], current: list[DeploymentS
 def _is_equal_schedule(wanted: DeploymentScheduleCreate, stored: DeploymentScheduleCreate) -> bool:
     names = ("active", "max_scheduled_runs", "parameters", "slug")
     return all(getattr(wanted, name) == getattr(stored, name) for name in names) and (
-        _rule(wanted.schedule, stored.schedule) == _rule(stored.schedule, stored.schedule)
+        is_settled_from(stored.schedule, wanted.schedule)
     )
 
 

@@ -69,9 +69,7 @@ def chosen_queues(pool_id: UUID, pool_name: str, named: Sequence[str]) -> Steps[
     known = {queue[1] for queue in queues}
     for name in named:
         if name not in known:
-            raise NotFound(
-                f"Work queue '{name}' not found in work pool '{pool_name}'.", fix=did_you_mean(name, known)
-            )
+            raise NotFound(f"Work pool queue '{pool_name}/{name}' not found.", fix=did_you_mean(name, known))
     return [queue for queue in queues if not named or queue[1] in named]
 
 

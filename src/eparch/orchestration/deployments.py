@@ -19,7 +19,9 @@ from eparch.core.deployments import (
     DeploymentUpdate,
     Flow,
     FlowCreate,
+    is_settled_from,
     schedule_of,
+    settled_schedule,
 )
 from eparch.core.errors import Conflict, Invalid, NotFound
 from eparch.core.model import changes, new_id
@@ -53,10 +55,11 @@ def create_deployment(body: DeploymentCreate, now: datetime) -> Steps[Found]:
         Conflict: its parameters or job variables do not fit.
         Invalid: a schedule cannot be used.
     """
-    if (yield from deployments.read_flow(body.flow_id)) is None:
+    flow = yield from deployments.read_flow(body.flow_id)
+    if flow is None:
         raise NotFound("Flow not found", why=f"There is no flow {body.flow_id}.")
     queue_id = yield from _queue_of(body.work_pool_name, body.work_queue_name, now)
-    columns = _columns(body, now)
+    columns = _columns(body, rows.value_of(flow["labels"]), now)
     columns["work_queue_id"] = queue_id
     yield from _check(columns, queue_id, now)
     planned = [_schedule(s, now) for s in body.schedules]
@@ -65,7 +68,7 @@ def create_deployment(body: DeploymentCreate, now: datetime) -> Steps[Found]:
     if existing is None:
         deployment_id = new_id()
         yield from deployments.insert_deployment({**columns, "id": deployment_id, "created": now})
-        yield from _replace_schedules(deployment_id, planned)
+        yield from _replace_schedules(deployment_id, planned, now)
     else:
         deployment_id = existing
         before = yield from deployments.deployment_value(deployment_id, now)
@@ -126,12 +129,12 @@ def _check_slugs(planned: Sequence[DeploymentSchedule]) -> None:
         raise Conflict(f"Several schedules have the slug '{twice[0]}'.", fix="Give each one of its own.")
 
 
-def _columns(body: DeploymentCreate, now: datetime) -> dict[str, Any]:
+def _columns(body: DeploymentCreate, inherited: dict[str, Any] | None, now: datetime) -> dict[str, Any]:
     columns = {name: getattr(body, name) for name in _PLAIN}
     return {
         **columns,
         "updated": now,
-        "labels": {"prefect.flow.id": str(body.flow_id), **(body.labels or {})},
+        "labels": {**(inherited or {}), "prefect.flow.id": str(body.flow_id), **(body.labels or {})},
     }
 
 
@@ -161,7 +164,7 @@ def _check(columns: dict[str, Any], queue_id: UUID | None, now: datetime) -> Ste
             flow_id=columns["flow_id"],
             parameter_openapi_schema={**schema, "required": []},
         )
-        check_parameters(probe, given, True)
+        check_parameters(probe, given, True, what="saving the deployment")
     if queue_id is not None:
         queue = yield from pools.read_queue(queue_id, now)
         template = (yield from pools.read_template(queue["work_pool_id"])) if queue else None
@@ -193,13 +196,22 @@ def checked(fields: dict[str, Any]) -> dict[str, Any]:
     except msgspec.ValidationError as error:
         raise Invalid(f"Invalid schedule: {error}.") from error
     schedules.check(schedule)
-    return {**msgspec.to_builtins(schedule, str_keys=True), **fields}
+    builtins: dict[str, Any] = msgspec.to_builtins(schedule)
+    return builtins
 
 
-def _replace_schedules(deployment_id: UUID, planned: Sequence[DeploymentSchedule]) -> Steps[None]:
+def _new_schedule(schedule: DeploymentSchedule, deployment_id: UUID, now: datetime) -> DeploymentSchedule:
+    return msgspec.structs.replace(
+        schedule, deployment_id=deployment_id, schedule=settled_schedule(schedule.schedule, now)
+    )
+
+
+def _replace_schedules(
+    deployment_id: UUID, planned: Sequence[DeploymentSchedule], now: datetime
+) -> Steps[None]:
     yield from deployments.delete_schedules(deployment_id)
     for schedule in planned:
-        yield from deployments.insert_schedule(msgspec.structs.replace(schedule, deployment_id=deployment_id))
+        yield from deployments.insert_schedule(_new_schedule(schedule, deployment_id, now))
 
 
 def _sync_schedules(deployment_id: UUID, planned: Sequence[DeploymentSchedule], now: datetime) -> Steps[None]:
@@ -211,16 +223,16 @@ def _sync_schedules(deployment_id: UUID, planned: Sequence[DeploymentSchedule], 
     for schedule in planned:
         twin = next((s for s in stored if _same(s, schedule)), None)
         if twin is None:
-            yield from deployments.insert_schedule(
-                msgspec.structs.replace(schedule, deployment_id=deployment_id)
-            )
+            yield from deployments.insert_schedule(_new_schedule(schedule, deployment_id, now))
             continue
         stored.remove(twin)
         fields = {
             name: getattr(schedule, name)
-            for name in ("schedule", "active", "max_scheduled_runs", "parameters", "slug")
+            for name in ("active", "max_scheduled_runs", "parameters", "slug")
             if getattr(schedule, name) != getattr(twin, name)
         }
+        if not is_settled_from(twin.schedule, schedule.schedule):
+            fields["schedule"] = settled_schedule(schedule.schedule, now)
         if fields:
             yield from deployments.write_schedule(twin.id, {**fields, "updated": schedule.updated})
             yield from runs.forget_scheduled(deployment_id, now, twin.id)
@@ -232,7 +244,7 @@ def _sync_schedules(deployment_id: UUID, planned: Sequence[DeploymentSchedule], 
 def _same(stored: DeploymentSchedule, planned: DeploymentSchedule) -> bool:
     if stored.slug or planned.slug:
         return stored.slug == planned.slug
-    return stored.schedule == planned.schedule
+    return is_settled_from(stored.schedule, planned.schedule)
 
 
 def update_deployment(deployment_id: UUID, patch: DeploymentUpdate, now: datetime) -> Steps[None]:
@@ -245,7 +257,7 @@ def update_deployment(deployment_id: UUID, patch: DeploymentUpdate, now: datetim
     """
     current = yield from deployments.deployment_value(deployment_id, now)
     if current is None:
-        raise NotFound("Deployment not found")
+        raise NotFound("Deployment not found.")
     given = changes(patch)
     schedules_ = given.pop("schedules", None)
     given.pop("global_concurrency_limit_id", None)
@@ -315,14 +327,14 @@ def create_schedules(
         Conflict: its slug is taken.
     """
     if (yield from deployments.read_deployment(deployment_id, now)) is None:
-        raise NotFound("Deployment not found")
+        raise NotFound("Deployment not found.")
     stored = yield from deployments.read_schedules(deployment_id)
     slugs = {s.slug for s in stored if s.slug}
     made: list[DeploymentSchedule] = []
     for body in bodies:
         if body.slug and body.slug in slugs:
             raise Conflict(f"The deployment has a schedule with the slug '{body.slug}' already.")
-        schedule = msgspec.structs.replace(_schedule(body, now), deployment_id=deployment_id)
+        schedule = _new_schedule(_schedule(body, now), deployment_id, now)
         yield from deployments.insert_schedule(schedule)
         slugs.add(schedule.slug or "")
         made.append(schedule)
@@ -341,7 +353,7 @@ def update_schedule(
     stored = yield from _own_schedule(deployment_id, schedule_id)
     given = {name: value for name, value in changes(patch).items() if name != "replaces"}
     if given.get("schedule") is not None:
-        given["schedule"] = checked(given["schedule"])
+        given["schedule"] = settled_schedule(checked(given["schedule"]), now)
     if given.get("slug") and any(s.slug == given["slug"] and s.id != schedule_id for s in stored):
         raise Conflict(f"The deployment has a schedule with the slug '{given['slug']}' already.")
     required = ("schedule", "active", "parameters")
@@ -366,5 +378,5 @@ def delete_schedule(deployment_id: UUID, schedule_id: UUID, now: datetime) -> St
 def _own_schedule(deployment_id: UUID, schedule_id: UUID) -> Steps[list[DeploymentSchedule]]:
     stored = yield from deployments.read_schedules(deployment_id)
     if not any(schedule.id == schedule_id for schedule in stored):
-        raise NotFound("Schedule not found")
+        raise NotFound("Schedule not found.")
     return stored

@@ -31,7 +31,7 @@ def create_pool(body: WorkPoolCreate, now: datetime) -> Steps[dict[str, Any]]:
         Invalid: the base job template is not valid (row P2).
     """
     if body.name.lower().startswith("prefect"):
-        raise Forbidden("Worker pools starting with 'Prefect' are reserved for internal use.")
+        raise Forbidden("Work pools starting with 'Prefect' are reserved for internal use.")
     if (yield from claims.read_pool(body.name)) is not None:
         raise Conflict("A work pool with this name already exists.")
     _check_template(body.base_job_template)
@@ -159,7 +159,7 @@ def update_queue(pool_name: str, queue_name: str, patch: WorkQueueUpdate, now: d
     """
     queue = yield from pools.read_queue_by_name(pool_name, queue_name, now)
     if queue is None:
-        raise NotFound(f"Work queue '{queue_name}' of work pool '{pool_name}' not found.")
+        raise NotFound(f"Work pool queue '{pool_name}/{queue_name}' not found.")
     given = changes(patch)
     if given.get("name") not in (None, queue_name) and queue_name == DEFAULT_QUEUE:
         raise Invalid("The default queue keeps its name.")
@@ -185,7 +185,7 @@ def delete_queue(pool_name: str, queue_name: str, now: datetime) -> Steps[None]:
     """
     queue = yield from pools.read_queue_by_name(pool_name, queue_name, now)
     if queue is None:
-        raise NotFound(f"Work queue '{queue_name}' of work pool '{pool_name}' not found.")
+        raise NotFound(f"Work pool queue '{pool_name}/{queue_name}' not found.")
     if queue_name == DEFAULT_QUEUE:
         raise Conflict("The default queue of a work pool cannot be deleted.")
     yield from pools.delete_queue(rows.id_of(queue["id"]))

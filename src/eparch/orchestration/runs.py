@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from eparch.core.errors import Gone, NotFound
+from eparch.core.errors import BadRequest, Gone, NotFound
 from eparch.core.filters import Condition, Group, Query
 from eparch.core.model import Labels, changes, decode, encode
 from eparch.core.runs import FlowRunPolicy, FlowRunUpdate
@@ -26,12 +26,20 @@ def update_flow_run(run_id: UUID, patch: FlowRunUpdate, now: datetime) -> Steps[
 
     Raises:
         NotFound: there is no such run.
+        BadRequest: its job variables would change after it was taken to be started, for nothing.
     """
     given = changes(patch)
+    if not given.get("name", True):
+        del given["name"]
     columns = {name: value for name, value in given.items() if value is not None or name in _NULLABLE}
     policy = columns.get("empirical_policy")
     if policy is not None:
         columns["in_process_retry"] = policy.retry_type == "in_process"
+    if "job_variables" in columns:
+        found = yield from runs.read_flow_run(run_id, now)
+        if found is not None and found["state_type"] not in (None, StateType.SCHEDULED):
+            state = found["state_type"]
+            raise BadRequest(f"Job variables for a flow run in state {state} cannot be updated")
     if not (yield from runs.write_flow_run(run_id, {**columns, "updated": now})):
         raise NotFound("Flow run not found")
 
