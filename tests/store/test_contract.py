@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from eparch.core.errors import Conflict, Invalid
-from eparch.core.filters import Query
+from eparch.core.filters import READ_WORKERS, Query
 from eparch.core.model import encode, new_id
 from eparch.core.records import Artifact, LogCreate
 from eparch.core.runs import Author, FlowRunPolicy
@@ -342,6 +342,27 @@ async def test_pools_queues_and_workers(database: Database) -> None:
     assert (await database.read(runs.flow_run_value, run["id"])).work_queue_id is None
     assert await database.write(pools.delete_pool, pool["id"])
     assert await database.read(pools.read_queue, one["id"], NOW) is None
+
+
+async def test_workers_are_chosen_by_their_status(database: Database) -> None:
+    pool, long_ago = making.pool(), NOW - timedelta(hours=1)
+    await database.write(making.insert, pool)
+    for name, seen in (("a", NOW), ("b", long_ago), ("c", NOW - timedelta(seconds=1))):
+        await database.write(pools.heartbeat, pool["id"], name, 30, seen)
+
+    async def names(body: dict[str, Any], limit: int = 10) -> list[str]:
+        query = READ_WORKERS.parse({"workers": body, "limit": limit})
+        found = await database.scan(pools.read_workers, query, NOW, pool["id"])
+        return [worker["name"] for worker in found]
+
+    online, old = {"status": {"any_": ["ONLINE"]}}, {"last_heartbeat_time": {"before_": long_ago.isoformat()}}
+    assert await names({}) == ["a", "c", "b"]
+    assert await names(online) == ["a", "c"]
+    assert await names(online, 1) == ["a"]
+    assert await names({"status": {"not_any_": ["ONLINE"]}}) == ["b"]
+    assert await names(old) == ["b"]
+    assert await names({**online, **old}) == []
+    assert await names({**online, **old, "operator": "or_"}) == ["a", "c", "b"]
 
 
 async def test_claims(database: Database) -> None:

@@ -203,10 +203,10 @@ STATEMENTS: dict[str, Any] = {
     "value": lambda ids: runs._FLOW_RUN_VALUE(id=ids[7]),
     "by key": lambda ids: runs._BY_KEY(flow_id=FLOW, idempotency_key="77"),
     "task by key": lambda ids: runs._TASK_RUN_BY_KEY(flow_run_id=ids[7], task_key="load", dynamic_key="77"),
-    "due": lambda ids: claims._DUE(work_queue_id=QUEUE, before=NOW, limit=10),
+    "due": lambda ids: claims._DUE(work_queue_id=QUEUE, before=LATER, limit=10),
     "due later": lambda ids: claims._DUE_AFTER(work_queue_id=QUEUE, before=NOW, after=NOW, limit=10),
     "next due": lambda ids: claims._NEXT(queues=[QUEUE]),
-    "lapsed": lambda ids: claims._LAPSED(before=NOW - timedelta(1), limit=10),
+    "lapsed": lambda ids: claims._LAPSED(before=LATER, limit=10),
     "held": lambda ids: claims._HELD(work_pool_id=POOL),
     "slots": lambda ids: runs._SLOTS(slot_of=DEPLOYMENT),
     "above": lambda ids: runs._ENCLOSING(task_run_id=ids[7]),
@@ -237,6 +237,12 @@ def test_a_hot_statement_uses_an_index(planner: Any, name: str) -> None:
     assert planner.scans(bound) == [], planner.plan(bound)
 
 
+@pytest.mark.parametrize("name", ["due", "overdue", "paused", "lapsed", "events"])
+def test_the_oldest_are_found_without_a_sort(planner: Any, name: str) -> None:
+    bound = STATEMENTS[name](planner.run_ids)
+    assert not planner.sorts(bound), planner.plan(bound)
+
+
 SORTS = [(entity, sort) for entity in ("flow_runs", "task_runs", "logs") for sort in filters.SORTS[entity]]
 SELECTS = {"flow_runs": rows.FLOW_RUNS, "task_runs": rows.TASK_RUNS, "logs": records.LOGS}
 
@@ -256,6 +262,14 @@ FILTERED: dict[str, Any] = {
     "runs by id": lambda ids: listed("flow_runs", "ID_DESC", [Condition("id", "any_", ids[:20])]),
     "runs of a deployment": lambda ids: listed(
         "flow_runs", "EXPECTED_START_TIME_DESC", [Condition("deployment_id", "any_", [DEPLOYMENT])]
+    ),
+    "runs of a flow": lambda ids: listed(
+        "flow_runs",
+        "EXPECTED_START_TIME_DESC",
+        related=(("flows", Group("and_", (Condition("id", "any_", [FLOW]),))),),
+    ),
+    "over, by start": lambda ids: listed(
+        "flow_runs", "START_TIME_DESC", [Condition("state_type", "any_", ["COMPLETED", "FAILED"])]
     ),
     "children": lambda ids: listed(
         "flow_runs", "ID_DESC", [Condition("parent_task_run_id", "any_", ids[:1])]
@@ -291,9 +305,10 @@ def test_a_filtered_page_uses_an_index(planner: Any, name: str) -> None:
     assert planner.scans(bound) == [], planner.plan(bound)
 
 
-@pytest.mark.parametrize(
-    "name", ["running", "over", "recent", "logs of a run", "logs of a run, by level", "logs of a task"]
-)
+MANY = ("running", "over", "over, by start", "recent", "runs of a flow", "logs of a run", "logs of a task")
+
+
+@pytest.mark.parametrize("name", MANY)
 def test_a_page_of_many_rows_is_not_sorted(planner: Any, name: str) -> None:
     bound = FILTERED[name](planner.run_ids)
     assert not planner.sorts(bound), planner.plan(bound)

@@ -280,6 +280,7 @@ flow_run = sa.Table(
     sa.Index("ix_flow_run_expected_start_time", "expected_start_time", "id"),
     sa.Index("ix_flow_run_next_scheduled_start_time", "next_scheduled_start_time", "id"),
     sa.Index("ix_flow_run_state_type_expected_start_time", "state_type", "expected_start_time", "id"),
+    sa.Index("ix_flow_run_flow_id_expected", "flow_id", "expected_start_time", "id"),
     sa.Index("ix_flow_run_deployment_id_expected", "deployment_id", "expected_start_time", "id"),
     sa.Index(
         "ix_flow_run_deployment_id_next",

@@ -140,8 +140,20 @@ def _conditions(shape: tuple[Any, ...], names: Names) -> list[ColumnElement[bool
     given = _Given(names, sort in _ORDERS_WITHIN_STATE)
     conditions = [_group(entity, where, given)] if len(where) > 1 else []
     for other, group in related:
-        conditions.append(_linked(entity, other, _group(other, group, given)))
+        own = _key_to(entity, other) if group[1:] == (("id", "any_"),) else None
+        if own is not None:
+            conditions.append(_is_any(own, next(given)))
+        else:
+            conditions.append(_linked(entity, other, _group(other, group, given)))
     return conditions
+
+
+def _key_to(entity: str, other: str) -> sa.Column[Any] | None:
+    """The foreign key to ``other``: what is linked to given ids is found without looking at them."""
+    own, theirs = _LINKS.get((entity, other), (None, None))
+    if isinstance(own, sa.Column) and isinstance(theirs, sa.Column) and theirs.name == "id":
+        return own if own.foreign_keys else None
+    return None
 
 
 _ORDERS_WITHIN_STATE = ("ID_DESC", "EXPECTED_START_TIME_ASC", "EXPECTED_START_TIME_DESC")

@@ -348,6 +348,7 @@ def _index_flow_run() -> None:
         "next_scheduled_start_time IS NOT NULL",
     )
     op.create_index("ix_flow_run_expected_start_time", "flow_run", ["expected_start_time", "id"])
+    op.create_index("ix_flow_run_flow_id_expected", "flow_run", ["flow_id", "expected_start_time", "id"])
     op.create_index("ix_flow_run_name", "flow_run", ["name", "id"])
     op.create_index("ix_flow_run_next_scheduled_start_time", "flow_run", ["next_scheduled_start_time", "id"])
     _index_where(
