@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -17,18 +17,9 @@ from eparch.core.pools import ClaimRef, RenewClaims, Work, WorkPoolUpdate, WorkQ
 from eparch.orchestration import claims, pools
 from eparch.orchestration.claims import Waiters
 from eparch.orchestration.watchdog import Watchdog
-from eparch.store.database import open_database
 from eparch.store.statement import Note
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def memory(anyio_backend: str) -> AsyncIterator[World]:
-    """A world in memory, for what no dialect writes differently."""
-    database = await open_database("sqlite://")
-    yield World(database)
-    await database.close()
 
 
 # No run twice

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -24,14 +24,6 @@ from eparch.store import tables as t
 from eparch.store.database import open_database
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def memory(anyio_backend: str) -> AsyncIterator[World]:
-    """A world in memory, for what no dialect writes differently."""
-    database = await open_database("sqlite://")
-    yield World(database)
-    await database.close()
 
 
 def an_event(

@@ -207,6 +207,12 @@ class World:
         return await self.database.read(runs.read_task_run, run_id, self.now)
 
 
+async def traces(world: World, run_id: UUID) -> tuple[Any, ...]:
+    """Everything that a transition may have written: row, history, events, claims."""
+    row = await world.read(run_id)
+    return row, await world.history(run_id), await world.events(run_id), await world.claims()
+
+
 def _is(column: Any, value: UUID) -> Any:
     return column == sa.bindparam(None, value, type_=column.type)
 
@@ -216,4 +222,4 @@ async def gather(*calls: Any) -> list[Any]:
     return list(await asyncio.gather(*calls))
 
 
-__all__ = ["START", "Broken", "FlowRunPolicy", "S", "State", "World", "a_state", "gather", "select"]
+__all__ = ["START", "Broken", "FlowRunPolicy", "S", "State", "World", "a_state", "gather", "select", "traces"]

@@ -81,9 +81,7 @@ def create_flow_run(body: FlowRunCreate, now: datetime, *, new_name: str) -> Ste
         flow_tags=rows.value_of(flow["tags"]),
         pool_type=template[1] if template else None,
     )
-    made = yield from runs.read_flow_run(run.id, now)
-    assert made is not None
-    return Made(made, True)
+    return (yield from _fresh(run.id, now))
 
 
 def _queue(pool: str | None, queue: str | None, now: datetime) -> Steps[dict[str, Any] | None]:
@@ -107,6 +105,12 @@ def place(queue: dict[str, Any] | None) -> dict[str, Any]:
         "work_pool_id": rows.id_of(queue["work_pool_id"]),
         "work_pool_name": queue["work_pool_name"],
     }
+
+
+def _fresh(run_id: UUID, now: datetime) -> Steps[Made]:
+    made = yield from runs.read_flow_run(run_id, now)
+    assert made is not None
+    return Made(made, True)
 
 
 def create_deployment_run(
@@ -167,9 +171,7 @@ def create_deployment_run(
         deployment_name=deployment.name,
         pool_type=pool_type,
     )
-    made = yield from runs.read_flow_run(run.id, now)
-    assert made is not None
-    return Made(made, True)
+    return (yield from _fresh(run.id, now))
 
 
 def check_parameters(
