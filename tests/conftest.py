@@ -94,8 +94,9 @@ def postgres_server() -> Iterator[PostgresServer]:
         pytest.skip(f"no PostgreSQL server: {error}")
     found = PostgresServer(server.get_uri(), itertools.count())
     try:
-        # These databases live for a test: nobody misses them after a power cut.
+        # These databases live for a test: nobody misses them after a power cut, nobody waits for a deadlock.
         found._execute("ALTER SYSTEM SET fsync = off")
+        found._execute("ALTER SYSTEM SET deadlock_timeout = '50ms'")
         found._execute("SELECT pg_reload_conf()")
         yield found
     finally:
