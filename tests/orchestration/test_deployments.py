@@ -74,7 +74,7 @@ async def test_a_deployment_is_made_and_then_replaced(world: World) -> None:
     assert again["id"] == made["id"]
     value = await world.database.read(stored.deployment_value, id_of(made["id"]), world.now)
     assert value is not None
-    assert (value.tags, value.parameters, value.description) == (["b"], {}, None)
+    assert (value.tags, value.parameters, value.description) == (["b"], {}, "x")
     assert value.created != value.updated
     assert value.work_pool_name == "pool"
     other, fresh_other = await world.deploy(name="d", flow_id=await world.flow("other"))

@@ -228,32 +228,34 @@ class Deployment(Record, frozen=True, kw_only=True):
 
 
 class DeploymentCreate(Body, frozen=True, kw_only=True):
-    """``POST /deployments/``: insert or replace by (flow, name)."""
+    """``POST /deployments/``: insert or replace by (flow, name).
+
+    What is left out of a deployment that is there stays as it is; parameters, labels and schedules do not.
+    """
 
     name: Name
     flow_id: UUID
-    paused: bool = False
+    paused: bool | UnsetType = UNSET
     schedules: list[DeploymentScheduleCreate] = []
-    concurrency_limit: PositiveLimit | None = None
-    concurrency_options: ConcurrencyOptions | None = None
+    concurrency_limit: PositiveLimit | UnsetType | None = UNSET
+    concurrency_options: ConcurrencyOptions | UnsetType | None = UNSET
     global_concurrency_limit_id: UUID | UnsetType | None = UNSET
-    """Left out unless given: Prefect's server takes null as word to forget the limit that it made itself."""
-    enforce_parameter_schema: bool = True
-    parameter_openapi_schema: dict[str, Json] | None = None
+    enforce_parameter_schema: bool | UnsetType = UNSET
+    parameter_openapi_schema: dict[str, Json] | UnsetType | None = UNSET
     parameters: dict[str, Json] = {}
-    tags: list[str] = []
+    tags: list[str] | UnsetType = UNSET
     labels: Labels | None = None
-    pull_steps: list[dict[str, Json]] | None = None
-    work_queue_name: str | None = None
-    work_pool_name: str | None = None
-    storage_document_id: UUID | None = None
-    infrastructure_document_id: UUID | None = None
-    description: str | None = None
-    path: str | None = None
-    version: str | None = None
-    entrypoint: str | None = None
-    job_variables: dict[str, Json] = {}
-    version_info: VersionInfo | None = None
+    pull_steps: list[dict[str, Json]] | UnsetType | None = UNSET
+    work_queue_name: str | UnsetType | None = UNSET
+    work_pool_name: str | UnsetType | None = UNSET
+    storage_document_id: UUID | UnsetType | None = UNSET
+    infrastructure_document_id: UUID | UnsetType | None = UNSET
+    description: str | UnsetType | None = UNSET
+    path: str | UnsetType | None = UNSET
+    version: str | UnsetType | None = UNSET
+    entrypoint: str | UnsetType | None = UNSET
+    job_variables: dict[str, Json] | UnsetType = UNSET
+    version_info: VersionInfo | UnsetType | None = UNSET
 
 
 class DeploymentUpdate(Patch, frozen=True, kw_only=True):

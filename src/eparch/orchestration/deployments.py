@@ -24,7 +24,7 @@ from eparch.core.deployments import (
     settled_schedule,
 )
 from eparch.core.errors import Conflict, Invalid, NotFound
-from eparch.core.model import changes, new_id
+from eparch.core.model import UNSET, UnsetType, changes, new_id
 from eparch.core.pools import DEFAULT_QUEUE
 from eparch.orchestration.creation import check_job_variables, check_parameters
 from eparch.orchestration.pools import new_queue
@@ -58,29 +58,60 @@ def create_deployment(body: DeploymentCreate, now: datetime) -> Steps[Found]:
     flow = yield from deployments.read_flow(body.flow_id)
     if flow is None:
         raise NotFound("Flow not found", why=f"There is no flow {body.flow_id}.")
-    queue_id = yield from _queue_of(body.work_pool_name, body.work_queue_name, now)
+    existing = yield from deployments.deployment_id(body.flow_id, body.name)
+    before = (yield from deployments.deployment_value(existing, now)) if existing is not None else None
     columns = _columns(body, rows.value_of(flow["labels"]), now)
+    queue_id = yield from _settled_queue(before, body.work_pool_name, body.work_queue_name, now)
+    whole = columns if before is None else {**_stored(before), **columns}
     columns["work_queue_id"] = queue_id
-    yield from _check(columns, queue_id, now)
     planned = [_schedule(s, now) for s in body.schedules]
     _check_slugs(planned)
-    existing = yield from deployments.deployment_id(body.flow_id, body.name)
-    if existing is None:
+    if before is None:
+        columns = whole = {**_NEW, **columns}
+    yield from _check(whole, queue_id, now)
+    if before is None:
         deployment_id = new_id()
         yield from deployments.insert_deployment({**columns, "id": deployment_id, "created": now})
         yield from _replace_schedules(deployment_id, planned, now)
     else:
-        deployment_id = existing
-        before = yield from deployments.deployment_value(deployment_id, now)
+        deployment_id = before.id
         yield from deployments.write_deployment(deployment_id, columns)
         # An empty list cannot be told from one left out; Prefect's client always sends what is wanted.
         yield from _sync_schedules(deployment_id, planned, now)
-        if before is not None and _runs_differ(before, columns):
+        if _runs_differ(before, columns):
             yield from runs.forget_scheduled(deployment_id, now)
     yield from _tell(deployment_id, queue_id, now)
     made = yield from deployments.read_deployment(deployment_id, now)
     assert made is not None
-    return made, existing is None
+    return made, before is None
+
+
+_NEW: dict[str, Any] = {
+    "paused": False,
+    "job_variables": {},
+    "tags": [],
+    "enforce_parameter_schema": True,
+    "parameter_openapi_schema": {},
+    "pull_steps": [],
+}
+"""What a new deployment has where its request says nothing."""
+
+
+def _settled_queue(
+    before: Deployment | None, pool: str | UnsetType | None, queue: str | UnsetType | None, now: datetime
+) -> Steps[UUID | None]:
+    """The queue that a deployment gets: another one only where the request names a pool or a queue."""
+    pool, queue = pool or None, queue or None
+    if before is not None and pool is None:
+        if queue is None:
+            return before.work_queue_id
+        pool = before.work_pool_name
+    found = yield from _queue_of(pool, queue, now)
+    return found
+
+
+def _stored(before: Deployment) -> dict[str, Any]:
+    return {name: getattr(before, name) for name in (*_CHECKED, "flow_id")}
 
 
 _PLAIN = (
@@ -130,7 +161,7 @@ def _check_slugs(planned: Sequence[DeploymentSchedule]) -> None:
 
 
 def _columns(body: DeploymentCreate, inherited: dict[str, Any] | None, now: datetime) -> dict[str, Any]:
-    columns = {name: getattr(body, name) for name in _PLAIN}
+    columns = {name: value for name in _PLAIN if (value := getattr(body, name)) is not UNSET}
     return {
         **columns,
         "updated": now,
@@ -266,11 +297,10 @@ def update_deployment(deployment_id: UUID, patch: DeploymentUpdate, now: datetim
     columns = _not_null(given)
     queue_id = current.work_queue_id
     if pool is not None or queue is not None:
-        queue_id = yield from _queue_of(pool or current.work_pool_name, queue, now)
+        queue_id = yield from _settled_queue(current, pool, queue, now)
         columns["work_queue_id"] = queue_id
     if not _CHECKED.isdisjoint(columns):
-        whole = {name: getattr(current, name) for name in (*_CHECKED, "flow_id")}
-        yield from _check({**whole, **columns}, queue_id, now)
+        yield from _check({**_stored(current), **columns}, queue_id, now)
     yield from deployments.write_deployment(deployment_id, {**columns, "updated": now})
     if schedules_ is not None:
         planned = [_planned(update, current, now) for update in schedules_]
