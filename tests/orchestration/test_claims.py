@@ -16,7 +16,7 @@ from eparch.core.model import new_id
 from eparch.core.pools import ClaimRef, RenewClaims, Work, WorkPoolUpdate, WorkQueueUpdate
 from eparch.orchestration import claims, pools
 from eparch.orchestration.claims import Waiters
-from eparch.orchestration.watchdog import Watchdog
+from eparch.orchestration.watchdog import Watchdog, act
 from eparch.store.statement import Note
 
 pytestmark = pytest.mark.anyio
@@ -316,6 +316,29 @@ async def test_a_claim_that_is_renewed_while_it_is_taken_back_is_one_or_the_othe
     assert set(kept) == set(await world.claims())
     for run in lost:
         assert (await world.read(run))["state_type"] == "SCHEDULED"
+
+
+async def test_w16_a_process_that_begins_while_its_claim_is_taken_back_does_not_run(world: World) -> None:
+    await world.pool()
+    deployment = await world.deployment()
+    for _ in range(30):
+        await world.run(deployment)
+    tokens = await world.claim(limit=30)
+    world.pass_seconds(31)
+    due = Watchdog()._lapsed
+
+    async def contend(run: UUID, token: int) -> None:
+        await gather(world.database.write(act, run, due, world.now), world.set(run, S.RUNNING, token=token))
+
+    await gather(*(contend(run, token) for run, token in tokens.items()))
+    for run in tokens:
+        path = [state["type"] for state in await world.history(run)]
+        assert path in (
+            ["SCHEDULED", "PENDING", "SCHEDULED"],
+            ["SCHEDULED", "PENDING", "RUNNING", "CRASHED"],
+            ["SCHEDULED", "PENDING", "RUNNING"],
+        )
+        assert (run in await world.claims()) is (path[-1] == "RUNNING")
 
 
 # Waiting: nobody waits for a clock, so what happens is seen by its effect on a task that waits
