@@ -29,6 +29,16 @@ READY_SECONDS = 30.0
 STOP_SECONDS = 20.0
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """Spell out lone surrogates in what a test printed: a report of them cannot leave the process."""
+    report: pytest.TestReport = yield  # type: ignore[assignment]
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report  # type: ignore[return-value]
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """The product runs on asyncio only."""
