@@ -1,73 +1,29 @@
-"""Every endpoint over a real store in memory: statuses, bodies, what one call leaves for the next."""
+"""Every endpoint over a real store of each kind: statuses, bodies, what one call leaves for the next."""
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import msgspec
 import pytest
 
-from eparch import settings
-from eparch.api.app import App, create_app
 from eparch.api.router import HANDLERS
 from eparch.core import calls
 from eparch.core.errors import DatabaseUnusable
 from eparch.core.model import encode
 
+from .application import DATABASES, PROCESS, Client, started
 from .calling import Response, call_in_loop
 
-PROCESS = {"type": "process", "default_base_job_configuration": {"job_configuration": {}, "variables": {}}}
 NOBODY = uuid4()
 CLAIM = {"claim_id": NOBODY, "worker_name": "w"}
 DAILY = {"schedule": {"cron": "0 0 * * *"}}
 
 
-class Client:
-    """Calls an app on the loop that it was started on."""
-
-    def __init__(self, app: App) -> None:
-        self.app = app
-        self.runner = asyncio.Runner()
-        self.runner.run(app.start())
-
-    def __call__(
-        self, call: calls.Call[Any], status: int | None = None, *, headers: dict[str, str] | None = None
-    ) -> Any:
-        """The answer, which has to have ``status`` (the endpoint's unless given) and the declared shape."""
-        body = encode(call.body) if call.body is not None else None
-        response = self.send(call.method, call.path, body, headers)
-        expected = call.endpoint.status if status is None else status
-        assert response.status == expected, response.body
-        if response.status == 204:
-            assert response.body == b""
-            return None
-        value = response.json()
-        if response.status < 300:
-            msgspec.convert(value, Any if call.answer is None else call.answer)
-        return value
-
-    def send(
-        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> Response:
-        return self.runner.run(call_in_loop(self.app, method, f"/api{path}", body, headers))
-
-    def close(self) -> None:
-        self.runner.run(self.app.stop())
-        self.runner.close()
-
-
-@pytest.fixture(scope="module")
-def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    home: Path = tmp_path_factory.mktemp("home")
-    loaded = settings.load(
-        {"EPARCH_HOME": str(home), "EPARCH_DATABASE_URL": "sqlite://", "EPARCH_SERVICES_ENABLED": "false"},
-        home,
-    )
-    client = Client(create_app(loaded, worker_types=lambda: [PROCESS]))
-    yield client
-    client.close()
+@pytest.fixture(scope="module", params=DATABASES)
+def ask(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    with started(request, tmp_path_factory.mktemp("home")) as client:
+        yield client
 
 
 def name(prefix: str) -> str:
@@ -379,7 +335,7 @@ def test_server_is_ready(ask: Client) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(database, "read", _refuse)
         assert ask(calls.read_ready(), 503)["why"] == "It is gone."
-    assert ask(calls.read_server())["database"] == "sqlite"
+    assert ask(calls.read_server())["database"] in DATABASES
 
 
 def test_number_that_no_store_can_hold_is_refused(ask: Client, pool: Any) -> None:

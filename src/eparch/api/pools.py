@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +31,9 @@ from eparch.store import pools
 
 VIEWS = ("aggregate-worker-metadata", "aggregate-block-metadata", "aggregate-flow-metadata", "demo-flows")
 """Names of views that clients ask for; only the first has something here."""
+
+EVER = datetime(9999, 1, 1, tzinfo=UTC)
+"""Who polls without `scheduled_before` is told of every planned run, as by Prefect's server."""
 
 
 @handles(calls.read_collection_view)
@@ -80,7 +84,7 @@ async def read_due_runs(request: Request, name: str, body: DueRuns) -> Any:
         claims.due_runs,
         name,
         body.work_queue_names,
-        body.scheduled_before or now,
+        body.scheduled_before or EVER,
         now,
         request.limit(body.limit),
         body.scheduled_after,

@@ -182,7 +182,7 @@ class TaskRunCreate(Body, frozen=True, kw_only=True):
     state: StateCreate | None = None
 
 
-class SetState(Value, frozen=True, kw_only=True):
+class SetState(Body, frozen=True, kw_only=True):
     """``POST /{flow,task}_runs/{id}/set_state``."""
 
     state: StateCreate
