@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+from eparch import settings
+from eparch.api.app import create_app
 from eparch.api.openapi import document
 from eparch.core import calls
 from eparch.core.filters import FIELDS
@@ -32,6 +34,16 @@ def test_every_reference_has_an_end() -> None:
 def test_names_of_operations_are_unique() -> None:
     names = [op["operationId"] for item in DOCUMENT["paths"].values() for op in item.values()]
     assert len(names) == len(set(names))
+
+
+def test_every_operation_of_the_server_says_what_it_does() -> None:
+    served = create_app(settings.load({})).router.routes
+    operations = [
+        op for item in document(r.endpoint for r in served)["paths"].values() for op in item.values()
+    ]
+    assert len(operations) == len(calls.ENDPOINTS)
+    assert [op["operationId"] for op in operations if not re.match(r"[A-Z].{5,}[^.]$", op["summary"])] == []
+    assert not any(re.search(r"wire|row", op["summary"]) for op in operations)
 
 
 def test_filters_have_the_fields_of_the_table() -> None:

@@ -5,13 +5,14 @@ Owns nothing but the translation: what an endpoint takes and gives is ``core.cal
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
-from eparch.api.router import is_uuid, parameters_of
+from eparch.api.router import HANDLERS, is_uuid, parameters_of
 from eparch.core.calls import Endpoint
 from eparch.core.filters import FIELDS, SORTS, FilterBody
 from eparch.version import __version__
@@ -126,9 +127,14 @@ def _required(kind: Any) -> bool:
     return any(field.required for field in fields)
 
 
+_SOURCE = re.compile(r" \((?:wire|rows?)\b[^()]*\)")
+
+
 def _summary(endpoint: Endpoint[Any]) -> str:
-    words = [part for part in endpoint.path.strip("/").split("/") if not part.startswith("{")]
-    return f"{endpoint.method.capitalize()} {' '.join(words).replace('_', ' ')}"
+    """What its handler says that it does, without the source of the rule."""
+    route = HANDLERS.get((endpoint.method, endpoint.path))
+    said = (route.handler.__doc__ or "") if route is not None else ""
+    return _SOURCE.sub("", said.partition("\n")[0]).rstrip(".")
 
 
 def _identifier(endpoint: Endpoint[Any]) -> str:
