@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from eparch.api.connection import Connection
 from eparch.api.policy import BASE_PATH
 from eparch.core.errors import ServerFault, Usage
 
@@ -81,6 +82,7 @@ def run(
     """
     config = uvicorn.Config(
         app,
+        http=Connection,
         ws="websockets-sansio",
         ws_max_size=app.policy.max_event_bytes,
         lifespan="on",
