@@ -14,8 +14,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from eparch.api.auth import MAX_HEADER_BYTES
 
 HEADER_SECONDS = 20.0
-"""From the first byte of a request, or from the opening of the connection, to the end of the headers; and from
-an answer to the end of a body that was not awaited."""
+"""From the opening of a connection, or the first byte of a request, to the end of the headers.
+
+As long may the rest of a body take that came after its answer.
+"""
 
 MAX_HEAD_BYTES = 4 * MAX_HEADER_BYTES
 """Of a request without its body, as it is received; below it a request is refused with words, by ``auth``."""
