@@ -1,0 +1,49 @@
+"""Prefect's own client, unmodified, against our server when that asks for a secret."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from bench.targets import Session, find_target
+
+SECRET = "admin:secret"
+
+FLOW = """
+from prefect import flow, get_client, task
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+@task
+def double(number):
+    return 2 * number
+
+@flow
+def numbers():
+    return double.submit(21).result()
+
+state = numbers(return_state=True)
+assert state.result() == 42
+run = state.state_details.flow_run_id
+with get_client(sync_client=True) as client:
+    assert client.read_flow_run(run).state_name == "Completed"
+print(run)
+"""
+
+
+def test_its_sdk_and_command_line_with_the_secret_and_without(stock: Session, tmp_path: Path) -> None:
+    guarded = dataclasses.replace(find_target("eparch"), settings={"EPARCH_SERVER_AUTH_STRING": SECRET})
+    home = tmp_path / "server"
+    home.mkdir()
+    with Session(guarded, home).serve() as server:
+        client = Session(stock.target, stock.home, server.url)
+        secret = {"PREFECT_API_AUTH_STRING": SECRET}
+        run = client.run_python(FLOW, env=secret).split()[-1]
+        client.run("work-pool", "create", "guarded", "--type", "process", env=secret)
+        assert "guarded" in client.run("work-pool", "ls", env=secret).stdout
+        assert run in client.run("flow-run", "inspect", run, env=secret).stdout
+        refused = client.run("work-pool", "ls", check=False)
+        assert refused.returncode == 1
+        assert "Unauthorized" in refused.stdout + refused.stderr
+        with pytest.raises(RuntimeError, match="401"):
+            server.call("POST", "/flow_runs/filter", {})
