@@ -18,7 +18,7 @@ from eparch.store.statement import Note, Statement, Steps
 
 T = TypeVar("T")
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in ``migrations``."""
 
 

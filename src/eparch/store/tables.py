@@ -394,6 +394,72 @@ artifact = sa.Table(
     sa.Index("ix_artifact_task_run_id", "task_run_id"),
 )
 
+concurrency_limit = sa.Table(
+    "concurrency_limit",
+    metadata,
+    *_record(
+        sa.Column("name", Text, nullable=False, unique=True),
+        sa.Column("limit", sa.BigInteger, nullable=False),
+        sa.Column("active", Flag, nullable=False),
+        sa.Column("active_slots", sa.BigInteger, nullable=False),
+        sa.Column("denied_slots", sa.BigInteger, nullable=False),
+        sa.Column("slot_decay_per_second", sa.Double, nullable=False),
+        sa.Column("avg_slot_occupancy_seconds", sa.Double, nullable=False),
+        sa.Column("decayed_at", Time, nullable=False),
+    ),
+    sa.Index("ix_concurrency_limit_created", "created", "id"),
+)
+"""A named limit. ``active_slots`` counts only what was taken without a lease, as it was at ``decayed_at``."""
+
+concurrency_slot = sa.Table(
+    "concurrency_slot",
+    metadata,
+    sa.Column("lease_id", Id, primary_key=True),
+    sa.Column("limit_id", Id, sa.ForeignKey("concurrency_limit.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("slots", sa.BigInteger, nullable=False),
+    sa.Column("holder_type", Text),
+    sa.Column("holder_id", Id),
+    sa.Column("created", Time, nullable=False),
+    sa.Column("expires", Time, nullable=False),
+    sa.Index("ix_concurrency_slot_limit_id", "limit_id"),
+    sa.Index("ix_concurrency_slot_expires", "expires"),
+    sa.Index("ix_concurrency_slot_holder_id", "holder_id"),
+)
+"""Slots that a lease holds of a limit, until it expires."""
+
+variable = sa.Table(
+    "variable",
+    metadata,
+    *_record(
+        sa.Column("name", Text, nullable=False, unique=True),
+        sa.Column("value", Document),
+        sa.Column("tags", Document, nullable=False),
+    ),
+    sa.Index("ix_variable_created", "created", "id"),
+    sa.Index("ix_variable_updated", "updated", "id"),
+)
+
+flow_run_input = sa.Table(
+    "flow_run_input",
+    metadata,
+    *_record(
+        sa.Column("flow_run_id", Id, sa.ForeignKey("flow_run.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("key", Text, nullable=False),
+        sa.Column("value", Text, nullable=False),
+        sa.Column("sender", Text),
+    ),
+    sa.UniqueConstraint("flow_run_id", "key"),
+)
+
+saved_search = sa.Table(
+    "saved_search",
+    metadata,
+    *_record(
+        sa.Column("name", Text, nullable=False, unique=True),
+        sa.Column("filters", Document, nullable=False),
+    ),
+)
+
 service = sa.Table(
     "service",
     metadata,
