@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ BUILT = """
 build:
   - prefect.deployments.steps.run_shell_script:
       id: tag
-      script: python count.py
+      script: PYTHON count.py
 deployments:
   - name: one
     entrypoint: flows.py:clean
@@ -25,9 +27,9 @@ deployments:
     entrypoint: flows.py:clean
     push:
       - prefect.deployments.steps.run_shell_script:
-          script: python count.py {{ tag.stdout }}
+          script: PYTHON count.py {{ tag.stdout }}
     work_pool: {name: local}
-"""
+""".replace("PYTHON", shlex.quote(sys.executable))
 COUNT = """
 import sys
 print("ran", *sys.argv[1:], file=open("ran.txt", "a"))

@@ -160,7 +160,7 @@ def is_alive(pid: int) -> bool:
 def is_server(pid: int) -> bool:
     """Whether the process is a server: numbers are used again, and another program must not be stopped."""
     shown = subprocess.run(
-        ["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
+        ["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
     words = shown.stdout.split()
     return "server" in words and "start" in words
