@@ -215,7 +215,9 @@ class Waiters:
         """Wake those whom one of ``notes`` concerns."""
         pools_ = {note.value for note in notes if note.topic == "work"}
         runs_ = {note.value for note in notes if note.topic == "cancel"}
-        if pools_ or runs_:
+        if any(note.topic == "anything" for note in notes):
+            self._wake(lambda _: True)
+        elif pools_ or runs_:
             self._wake(lambda waiter: waiter.pool_id in pools_ or not runs_.isdisjoint(waiter.holding))
 
     def stop(self) -> None:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from eparch.core.errors import Conflict, DatabaseUnusable, EparchError, Invalid, Unavailable
 from eparch.core.model import decode
 from eparch.store.dialect import Converter, json_text, plain_text, raw_json, unstorable
+from eparch.store.relay import Relay
 from eparch.store.statement import Bound, Note, Rows, Steps
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class PostgresDatabase:
         self._pool = pool
         self.url = url
         self.on_notes: Callable[[Sequence[Note]], None] = lambda _: None
+        self.relay = Relay(url, lambda notes: self.on_notes(notes))
 
     async def read(self, operation: Callable[..., Steps[T]], *args: Any, **kwargs: Any) -> T:
         """Run a read."""
@@ -104,6 +106,7 @@ class PostgresDatabase:
                 raise _translated(self.url, error) from error
             if notes:
                 self.on_notes(notes)
+                self.relay.tell(notes)
             return result
         raise Unavailable("The database is too busy.", why=f"{ATTEMPTS} attempts lost against others.")
 
@@ -117,6 +120,7 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         """Close every connection."""
+        await self.relay.close()
         await self._pool.close()
 
 
