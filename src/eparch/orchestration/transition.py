@@ -162,9 +162,11 @@ def _write(
 def _takes(stored: Stored, effects: Effects, state: State) -> bool:
     """A run of a pool or a deployment has a claim while it may have a process, however it came to one."""
     run = stored.run
-    if stored.claim is not None or (run.work_queue_id is None and run.deployment_id is None):
+    if run.work_queue_id is None and run.deployment_id is None:
         return False
-    return effects.claim == "take" or (effects.claim == "keep" and state.type in CLAIMED)
+    # Who takes a run that waits for a retry in another process gets a claim of its own; that one's is over.
+    kept = effects.claim == "keep" and stored.claim is None and state.type in CLAIMED
+    return effects.claim == "take" or kept
 
 
 def _write_claim(
