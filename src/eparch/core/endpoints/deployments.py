@@ -1,0 +1,95 @@
+"""Deployments and their schedules: the endpoints (wire section 3)."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from eparch.core import filters
+from eparch.core.deployments import (
+    Deployment,
+    DeploymentCreate,
+    DeploymentSchedule,
+    DeploymentScheduleCreate,
+    DeploymentScheduleUpdate,
+    DeploymentUpdate,
+)
+from eparch.core.endpoint import Endpoint
+from eparch.core.model import Body, Timestamp
+from eparch.core.runs import DeploymentFlowRunCreate, FlowRun
+
+
+class DueDeploymentRuns(Body, frozen=True, kw_only=True):
+    """``POST /deployments/get_scheduled_flow_runs``: what ``serve()`` polls with."""
+
+    deployment_ids: list[UUID]
+    scheduled_before: Timestamp | None = None
+    limit: int | None = None
+
+
+create_deployment: Endpoint[Deployment] = Endpoint(
+    "POST",
+    "/deployments/",
+    Deployment,
+    body=DeploymentCreate,
+    status=201,
+    also=(200,),
+    tag="Deployments",
+    idempotent=True,
+)
+read_deployment: Endpoint[Deployment] = Endpoint("GET", "/deployments/{id}", Deployment, tag="Deployments")
+read_deployment_by_name: Endpoint[Deployment] = Endpoint(
+    "GET", "/deployments/name/{flow_name}/{deployment_name}", Deployment, tag="Deployments"
+)
+update_deployment: Endpoint[None] = Endpoint(
+    "PATCH", "/deployments/{id}", None, body=DeploymentUpdate, status=204, tag="Deployments"
+)
+delete_deployment: Endpoint[None] = Endpoint(
+    "DELETE", "/deployments/{id}", None, status=204, tag="Deployments"
+)
+read_deployments: Endpoint[list[Deployment]] = Endpoint(
+    "POST",
+    "/deployments/filter",
+    list[Deployment],
+    body=filters.READ_DEPLOYMENTS,
+    tag="Deployments",
+    idempotent=True,
+)
+create_deployment_flow_run: Endpoint[FlowRun] = Endpoint(
+    "POST",
+    "/deployments/{id}/create_flow_run",
+    FlowRun,
+    body=DeploymentFlowRunCreate,
+    status=201,
+    also=(200,),
+    tag="Deployments",
+)
+read_due_deployment_runs: Endpoint[list[FlowRun]] = Endpoint(
+    "POST",
+    "/deployments/get_scheduled_flow_runs",
+    list[FlowRun],
+    body=DueDeploymentRuns,
+    tag="Deployments",
+    idempotent=True,
+)
+read_deployment_schedules: Endpoint[list[DeploymentSchedule]] = Endpoint(
+    "GET", "/deployments/{id}/schedules", list[DeploymentSchedule], tag="Deployments"
+)
+create_deployment_schedules: Endpoint[list[DeploymentSchedule]] = Endpoint(
+    "POST",
+    "/deployments/{id}/schedules",
+    list[DeploymentSchedule],
+    body=list[DeploymentScheduleCreate],
+    status=201,
+    tag="Deployments",
+)
+update_deployment_schedule: Endpoint[None] = Endpoint(
+    "PATCH",
+    "/deployments/{id}/schedules/{schedule_id}",
+    None,
+    body=DeploymentScheduleUpdate,
+    status=204,
+    tag="Deployments",
+)
+delete_deployment_schedule: Endpoint[None] = Endpoint(
+    "DELETE", "/deployments/{id}/schedules/{schedule_id}", None, status=204, tag="Deployments"
+)
