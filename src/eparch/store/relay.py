@@ -46,6 +46,7 @@ class Relay:
         self._name = str(new_id())
         self._told: dict[tuple[str, str], None] = {}
         self._more = asyncio.Event()
+        self._broken = False
         self.listening = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name="eparch-relay")
 
@@ -72,6 +73,7 @@ class Relay:
                 try:
                     await self._serve(connection)
                 finally:
+                    self._broken = True
                     self.listening.clear()
                     connection.terminate()
             await asyncio.sleep(RETRY_SECONDS)
@@ -80,7 +82,8 @@ class Relay:
         connection.add_termination_listener(lambda _: self._more.set())
         await connection.add_listener(CHANNEL, self._hear)
         self.listening.set()
-        self._heard([ANYTHING])
+        if self._broken:
+            self._heard([ANYTHING])
         while not connection.is_closed():
             await self._more.wait()
             self._more.clear()
@@ -98,6 +101,5 @@ class Relay:
             told = decode(str(message), tuple[str, list[tuple[str, UUID]]])
         except ValueError:
             return  # not one of ours: anybody with access to the database can write to the channel
-        sender, notes = told
-        if sender != self._name:
-            self._heard([Note(topic, value) for topic, value in notes if topic in RELAYED])
+        if told[0] != self._name:
+            self._heard([Note(topic, value) for topic, value in told[1] if topic in RELAYED])
