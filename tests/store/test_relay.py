@@ -104,11 +104,13 @@ async def test_a_message_of_somebody_else_is_ignored(postgres_url: str) -> None:
     def send(text: str) -> Steps[None]:
         yield shout(text=text)
 
-    secret = f'["x", [["secrets", "{new_id()}"]]]'
-    for text in ("", "hello", "[]", '["x", [["work", "no id"]]]', secret):
+    bad_id, secret = (
+        f'{{"sender": "x", "notes": [["{t}", "{v}"]]}}' for t, v in (("work", 1), ("x", new_id()))
+    )
+    for text in ("", "hello", "[]", bad_id, secret):
         await one.write(send, text)
     pool = new_id()
-    await one.write(send, f'["x", [["work", "{pool}"]]]')
+    await one.write(send, f'{{"sender": "x", "notes": [["work", "{pool}"]]}}')
     await ear.until(Note("work", pool))
     assert [heard for heard in ear.notes if heard.value is not None] == [Note("work", pool)]
     await one.close()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from eparch.core.model import decode, encode, new_id
+from eparch.core.model import Value, decode, encode, new_id
 from eparch.store.statement import Note
 
 if TYPE_CHECKING:
@@ -34,6 +34,13 @@ RETRY_SECONDS = 1.0
 
 ANYTHING = Note("anything", None)
 """Something may have happened that was not heard: everybody who waits should look."""
+
+
+class Told(Value, frozen=True, kw_only=True):
+    """One message: who tells, and (topic, value) of each note."""
+
+    sender: str
+    notes: list[tuple[str, UUID]]
 
 
 class Relay:
@@ -68,7 +75,8 @@ class Relay:
         import asyncpg
 
         while True:
-            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            gone = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+            with contextlib.suppress(*gone):
                 connection = await asyncpg.connect(self._url, command_timeout=10)
                 try:
                     await self._serve(connection)
@@ -90,16 +98,15 @@ class Relay:
             await asyncio.sleep(PAUSE_SECONDS)
             while self._told and not connection.is_closed():
                 batch = list(self._told)[:MOST_AT_ONCE]
-                message = encode([self._name, batch]).decode()
+                message = encode({"sender": self._name, "notes": batch}).decode()
                 await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, message)
                 for note in batch:
                     self._told.pop(note, None)
 
     def _hear(self, _connection: Any, _pid: int, _channel: str, message: object) -> None:
-        told: tuple[str, list[tuple[str, UUID]]]
         try:
-            told = decode(str(message), tuple[str, list[tuple[str, UUID]]])
+            told = decode(str(message), Told)
         except ValueError:
             return  # not one of ours: anybody with access to the database can write to the channel
-        if told[0] != self._name:
-            self._heard([Note(topic, value) for topic, value in told[1] if topic in RELAYED])
+        if told.sender != self._name:
+            self._heard([Note(topic, value) for topic, value in told.notes if topic in RELAYED])
