@@ -105,7 +105,7 @@ class Relay:
 
     def _hear(self, _connection: Any, _pid: int, _channel: str, message: object) -> None:
         try:
-            told = decode(str(message), Told)
+            told: Told = decode(str(message), Told)
         except ValueError:
             return  # not one of ours: anybody with access to the database can write to the channel
         if told.sender != self._name:
