@@ -42,6 +42,19 @@ def test_port_that_is_taken_is_told(eparch, home):
         assert "did not start" in behind.err
 
 
+def test_a_missing_driver_is_told_in_three_lines(eparch, home, tmp_path):
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "asyncpg.py").write_text("raise ModuleNotFoundError(\"No module named 'asyncpg'\")\n")
+    env = {"PYTHONPATH": str(folder), "EPARCH_DATABASE_URL": "postgresql://me:geheim@127.0.0.1:1/x"}
+    done = eparch("server", "start", "--port", "0", env=env, code=1)
+    error, why, fix = done.err.splitlines()
+    assert error == "error: The driver for PostgreSQL is not installed."
+    assert "asyncpg" in why
+    assert "pip install 'eparch[postgres]'" in fix
+    assert "geheim" not in done.out + done.err
+
+
 def test_status_waits_no_longer_than_told(eparch, home):
     options = ("--wait", "--timeout", "0.2", "--api-url", "http://127.0.0.1:1/api")
     assert "Cannot reach" in eparch("server", "status", *options, code=6).err

@@ -123,6 +123,19 @@ async def test_a_name_that_two_make_at_once_is_made_once(postgres: Any) -> None:
     assert [type(error) for error in found if error is not None] == [Conflict] * 4
 
 
+async def test_a_connection_that_ends_within_an_operation_is_unavailable(
+    postgres: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncpg
+
+    async def fetch(*_: object) -> None:
+        raise asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress")
+
+    monkeypatch.setattr(asyncpg.Connection, "fetch", fetch)
+    with pytest.raises(Unavailable):
+        await postgres.read(deployments.flow_value, new_id())
+
+
 async def test_after_the_server_has_ended_the_connections_it_goes_on(
     postgres: Any, postgres_url: str
 ) -> None:

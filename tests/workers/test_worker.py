@@ -1,5 +1,6 @@
 import json
 import logging
+import signal
 import urllib.error
 import urllib.request
 
@@ -11,6 +12,7 @@ from eparch.core import calls
 from eparch.core.errors import InfrastructureError, NotFound, Unreachable, Usage
 from eparch.core.states import Cancelling, Completed, Running, StateType
 from eparch.testing.infrastructure import FakeInfrastructure
+from eparch.workers.worker import Worker, WorkerOptions, _signals
 
 FINAL = (StateType.CRASHED, StateType.CANCELLED, StateType.COMPLETED, StateType.FAILED)
 
@@ -421,3 +423,13 @@ def test_health_answers_over_http():
             Health(health.port, lambda: "", host="127.0.0.1")
     finally:
         health.close()
+
+
+def test_w18_a_signal_may_come_while_the_worker_holds_a_lock(scripted, settings):
+    worker = Worker(scripted, WorkerOptions(pool="p"), settings)
+    with _signals(worker):
+        # So it is when the wait for the first signal is just over and the second one comes.
+        with worker._ended._cond:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+        assert worker._ended.wait(30)

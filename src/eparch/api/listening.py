@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import signal
 import socket
 import sys
@@ -95,12 +96,30 @@ def run(
         backlog=BACKLOG,
     )
     server = _Server(config, app, lambda: (on_ready or _say)(url_of(sock)), stop)
-    with contextlib.suppress(SystemExit):  # uvicorn's way to say that it could not start
+    with (
+        contextlib.suppress(SystemExit),
+        _silent_failure(app),
+    ):  # uvicorn's ways to say that it could not start
         server.run(sockets=[sock])
     if app.failure is not None:
         raise app.failure
     if not server.started:
         raise ServerFault("The server could not start.", why="See its log for the reason.")
+
+
+@contextlib.contextmanager
+def _silent_failure(app: App) -> Iterator[None]:
+    """Log nothing of a failed start: it is raised, for whoever started the server to tell."""
+
+    def admits(record: logging.LogRecord) -> bool:
+        return app.failure is None
+
+    logger = logging.getLogger("uvicorn.error")
+    logger.addFilter(admits)
+    try:
+        yield
+    finally:
+        logger.removeFilter(admits)
 
 
 def _say(url: str) -> None:

@@ -149,9 +149,16 @@ async def open_postgres(url: str) -> PostgresDatabase:
     """Connect to the server that ``url`` names.
 
     Raises:
-        DatabaseUnusable: it cannot be reached, or refuses the login.
+        DatabaseUnusable: it cannot be reached, or refuses the login, or its driver is not installed.
     """
-    import asyncpg
+    try:
+        import asyncpg
+    except ImportError as error:
+        raise DatabaseUnusable(
+            "The driver for PostgreSQL is not installed.",
+            why=f"The database URL names a PostgreSQL server, and asyncpg cannot be imported: {error}.",
+            fix="Install it: pip install 'eparch[postgres]'",
+        ) from error
 
     try:
         pool = await asyncpg.create_pool(
@@ -192,6 +199,8 @@ def _translated(url: str, error: Exception) -> Exception:
     gone = (
         OSError,
         asyncpg.InterfaceError,
+        # What asyncpg says of a connection that the server ends at this very moment.
+        asyncpg.InternalClientError,
         asyncpg.PostgresConnectionError,
         asyncpg.OperatorInterventionError,
         asyncpg.InsufficientResourcesError,

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any, TypeVar
 from uuid import UUID
@@ -349,15 +350,24 @@ def _signals(worker: Worker) -> Iterator[None]:
         yield
         return
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        worker.stop()
+    # A handler runs in the middle of anything, also of a wait that holds the lock which stopping needs.
+    told: SimpleQueue[bool] = SimpleQueue()
 
+    def listen() -> None:
+        while told.get():
+            worker.stop()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        told.put(True)
+
+    threading.Thread(target=listen, name="listen", daemon=True).start()
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        told.put(False)
 
 
 def _log_to_stderr(settings: Settings) -> None:
