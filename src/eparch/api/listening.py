@@ -96,10 +96,8 @@ def run(
         backlog=BACKLOG,
     )
     server = _Server(config, app, lambda: (on_ready or _say)(url_of(sock)), stop)
-    with (
-        contextlib.suppress(SystemExit),
-        _silent_failure(app),
-    ):  # uvicorn's ways to say that it could not start
+    # SystemExit and a line in a log are uvicorn's ways to say that it could not start.
+    with contextlib.suppress(SystemExit), _silent_failure(app):
         server.run(sockets=[sock])
     if app.failure is not None:
         raise app.failure
