@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -25,15 +25,15 @@ from eparch.core.runs import (
     TaskRunCreate,
     after,
 )
-from eparch.core.states import State, StateCreate, StateType
-from eparch.sdk import caching, context
-from eparch.sdk.inputs import Found, Links, collect, resolve, settle
-from eparch.sdk.logs import FLOW_RUNS, RunLogger, run_logger, should_log_prints
-from eparch.sdk.results import Returned, concluded
+from eparch.core.states import StateCreate
+from eparch.sdk import context
+from eparch.sdk.inputs import Found, Links, collect, resolve
+from eparch.sdk.logs import FLOW_RUNS, RunLogger, should_log_prints
+from eparch.sdk.run_context import RunContext
 from eparch.sdk.runners import Pool
 from eparch.sdk.session import Session, current
 from eparch.sdk.task_events import related_of
-from eparch.sdk.task_run import PENDING, TaskRunContext, futures_in, source
+from eparch.sdk.task_run import PENDING, TaskRunContext, source
 from eparch.sdk.text import printable
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Terminated(BaseException):
     """The process was asked to end (SIGTERM)."""
 
 
-class FlowRunContext:
+class FlowRunContext(RunContext):
     """The flow run that the current code belongs to; also what the engine drives (``engine.Run``)."""
 
     noun = "Flow run"
@@ -61,7 +61,7 @@ class FlowRunContext:
         session: Session,
         found: Found | None = None,
     ) -> None:
-        self.definition = self.flow = flow
+        self.flow = flow
         self.record = record
         self.parameters = parameters
         self.session = session
@@ -82,19 +82,14 @@ class FlowRunContext:
     # What the engine asks (engine.Run)
 
     @property
-    def fn(self) -> Callable[..., Any]:
-        """The flow's function."""
-        return self.flow.fn
+    def definition(self) -> Flow[..., Any]:
+        """The flow."""
+        return self.flow
 
     @property
-    def timeout(self) -> float | None:
-        """Seconds that one attempt may take."""
-        return self.flow.timeout_seconds
-
-    @property
-    def hooks(self) -> Mapping[StateType, Sequence[Callable[..., Any]]]:
-        """What to call when a state is entered."""
-        return self.flow.hooks
+    def keeps(self) -> bool:
+        """Whether the flow's value is kept."""
+        return bool(self.flow.persist_result)
 
     def prepare(self) -> str | None:
         """Resolve and validate the arguments; the name that the run is to have.
@@ -112,33 +107,7 @@ class FlowRunContext:
     def recall(self) -> StateCreate | None:
         """Nothing: results of flows do not stand in for runs."""
 
-    def arguments(self) -> tuple[Sequence[Any], Mapping[str, Any]]:
-        """What to call the function with."""
-        return self.flow.shape.spread(self.parameters)
-
-    def pending(self, value: Any) -> Sequence[Any]:
-        """Futures that the flow returned."""
-        return futures_in(value)
-
-    def conclude(self, value: Any) -> StateCreate:
-        """The state that the returned value means; the value is kept when it is to be."""
-        state = concluded(settle(value))
-        if self.flow.persist_result and isinstance(state.data, Returned):
-            return caching.keep(self, state)
-        return state
-
-    def hook_arguments(self, state: State) -> Sequence[Any]:
-        """``(flow, flow run, state)``."""
-        return self.flow, self.record, state
-
     # What the driver does
-
-    @property
-    def logger(self) -> RunLogger:
-        """The logger of this run."""
-        if self._logger is None:
-            self._logger = run_logger(self)
-        return self._logger
 
     @property
     def flow_context(self) -> FlowRunContext:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -144,3 +144,14 @@ def as_completed(futures: Iterable[Future[Any]], timeout: float | None = None) -
 
 def _left(deadline: float | None) -> float | None:
     return None if deadline is None else max(deadline - time.monotonic(), 0.0)
+
+
+def futures_in(value: Any) -> Sequence[Future[Any]]:
+    """Futures that a run returned, at the top of the value."""
+    if type(value) is Future:
+        return (value,)
+    if type(value) in (list, tuple, set, frozenset) or isinstance(value, list):
+        return [item for item in value if type(item) is Future]
+    if type(value) is dict:
+        return [item for item in value.values() if type(item) is Future]
+    return ()

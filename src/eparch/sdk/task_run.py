@@ -5,7 +5,7 @@ Owns making a task run and entering its states, which are reported and never ask
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -19,9 +19,10 @@ from eparch.core.runs import TaskRun, after
 from eparch.core.states import FINAL, State, StateCreate, StateDetails, StateType
 from eparch.sdk import caching, context
 from eparch.sdk.futures import Future
-from eparch.sdk.inputs import Found, collect, resolve, settle
-from eparch.sdk.logs import TASK_RUNS, RunLogger, run_logger, should_log_prints
-from eparch.sdk.results import Raised, Returned, concluded
+from eparch.sdk.inputs import Found, collect, resolve
+from eparch.sdk.logs import TASK_RUNS, RunLogger, should_log_prints
+from eparch.sdk.results import Raised, Returned
+from eparch.sdk.run_context import RunContext
 from eparch.sdk.session import Session, current
 from eparch.sdk.task_events import related_of, task_event
 from eparch.sdk.text import printable
@@ -41,7 +42,7 @@ _NO_DETAILS = StateDetails()
 _TICK = timedelta(microseconds=1)
 
 
-class TaskRunContext:
+class TaskRunContext(RunContext):
     """The task run that the current code belongs to; also what the engine drives (``engine.Run``)."""
 
     __slots__ = (
@@ -134,24 +135,11 @@ class TaskRunContext:
         return self.task
 
     @property
-    def fn(self) -> Callable[..., Any]:
-        """The task's function."""
-        return self.task.fn
-
-    @property
-    def timeout(self) -> float | None:
-        """Seconds that one attempt may take."""
-        return self.task.timeout_seconds
-
-    @property
-    def hooks(self) -> Mapping[StateType, Sequence[Callable[..., Any]]]:
-        """What to call when a state is entered."""
-        return self.task.hooks
-
-    @property
-    def recalls(self) -> bool:
+    def keeps(self) -> bool:
         """Whether results of this task are kept."""
         return self.task.caches
+
+    recalls = keeps
 
     def prepare(self) -> str | None:
         """Resolve the arguments and name the run.
@@ -173,33 +161,7 @@ class TaskRunContext:
             self.record = msgspec.structs.replace(self.record, cache_key=key)
         return caching.recall(self, key)
 
-    def arguments(self) -> tuple[Sequence[Any], Mapping[str, Any]]:
-        """What to call the function with."""
-        return self.task.shape.spread(self.parameters)
-
-    def pending(self, value: Any) -> Sequence[Any]:
-        """Futures that the task returned."""
-        return futures_in(value)
-
-    def conclude(self, value: Any) -> StateCreate:
-        """The state that the returned value means; the value is kept when it is to be."""
-        state = concluded(settle(value))
-        if self.task.caches and isinstance(state.data, Returned):
-            return caching.keep(self, state)
-        return state
-
-    def hook_arguments(self, state: State) -> Sequence[Any]:
-        """``(task, task run, state)``."""
-        return self.task, self.record, state
-
     # What the driver does
-
-    @property
-    def logger(self) -> RunLogger:
-        """The logger of this run."""
-        if self._logger is None:
-            self._logger = run_logger(self)
-        return self._logger
 
     @property
     def state(self) -> State:
@@ -290,14 +252,3 @@ class TaskRunContext:
 def source(run_id: UUID) -> dict[str, Any]:
     """An entry of ``task_inputs`` (wire)."""
     return {"input_type": "task_run", "id": run_id}
-
-
-def futures_in(value: Any) -> Sequence[Any]:
-    """Futures that a run returned, at the top of the value."""
-    if type(value) is Future:
-        return (value,)
-    if type(value) in (list, tuple, set, frozenset) or isinstance(value, list):
-        return [item for item in value if type(item) is Future]
-    if type(value) is dict:
-        return [item for item in value.values() if type(item) is Future]
-    return ()
