@@ -126,6 +126,11 @@ def seed(ask: Client) -> dict[str, list[str]]:
     ask(calls.create_logs(body=[{**line, "flow_run_id": run, "task_run_id": tasks[0]} for run in runs]))
     artifact = ask(calls.create_artifact(body={"key": "k", "data": {"x": 1}, "flow_run_id": runs[0]}))
     ask(calls.create_events(body=[_event(UUID(run)) for run in runs]))
+    variable = ask(calls.create_variable(body={"name": f"variable-{mark}", "value": [1], "tags": ["a"]}))
+    condition = {"object": "flow_run", "property": "name", "type": "string", "operation": "=", "value": 1}
+    search = ask(calls.save_search(body={"name": f"search-{mark}", "filters": [condition]}), 201)
+    ask(calls.create_flow_run_input(id=runs[0], body={"key": "key", "value": "1"}))
+    states = ask(calls.read_flow_run_states(flow_run_id=runs[-1]))
     return {
         "flow_name": [flow["name"]],
         "pool_name": [pool_name],
@@ -138,6 +143,10 @@ def seed(ask: Client) -> dict[str, list[str]]:
         "work_pool": [pool["id"]],
         "artifact": [artifact["id"]],
         "claim": [claim["claim_id"]],
+        "variable": [variable["id"]],
+        "variable_name": [variable["name"]],
+        "saved_searche": [search["id"]],
+        "flow_run_state": [state["id"] for state in states],
     }
 
 

@@ -27,6 +27,7 @@ ROOT_PATHS = (
     "/version",
     "/eparch",
     "/admin/version",
+    "/admin/settings",
     "/admin/storage",
     "/csrf-token",
 )

@@ -64,7 +64,7 @@ def test_the_store_understands_every_condition(
         nested = {**wrap, **condition}
         for name in reversed(path[:-1]):
             nested = {**wrap, name: nested}
-        found = _read(ask, entity, **{entity: nested})
+        found = _read(ask, entity, **{ENDPOINTS[entity].body.own or entity: nested})
         assert {str(row["id"]) for row in found} <= {str(row["id"]) for row in everything}
 
 
@@ -80,7 +80,7 @@ def test_the_store_understands_every_order(ask: Client, entity: str, sort: str) 
     ("entity", "other"), [(e, o) for e, f in ENDPOINTS.items() for o in f.body.takes if o != e]
 )
 def test_the_store_understands_every_link(ask: Client, entity: str, other: str) -> None:
-    name = {"work_pool_queues": "work_queues"}.get(other, other)
+    name = ENDPOINTS[entity].body.entity_of(other)
     nobody = {"id": {"any_": [str(NOBODY)]}}
     if name == entity:
         return

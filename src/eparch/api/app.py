@@ -279,7 +279,17 @@ def create_app(
     ``idle_seconds`` > 0: a server that stops when nobody wants anything. ``worker_types`` describes the
     installed types of infrastructure, which belong to the client's tower.
     """
-    from eparch.api import concurrency, deployments, events, pools, records, root, runs  # noqa: F401
+    from eparch.api import (  # noqa: F401
+        concurrency,
+        deployments,
+        events,
+        inputs,
+        pools,
+        records,
+        root,
+        runs,
+        variables,
+    )
     from eparch.api.opening import opening
 
     return App(

@@ -163,14 +163,14 @@ def _responses(endpoint: Endpoint[Any], found: dict[str, Any]) -> dict[str, Any]
     for status in (endpoint.status, *endpoint.also):
         responses[str(status)] = {"description": HTTPStatus(status).phrase}
         if status != 204:
-            responses[str(status)].update(_content(found[_key(endpoint.answer)]))
+            responses[str(status)].update(_content(found[_key(endpoint.answer)], endpoint.media))
     for status, name in _ERRORS.items():
         responses[str(status)] = {"description": HTTPStatus(status).phrase, **_content(_ref(name))}
     return responses
 
 
-def _content(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"content": {"application/json": {"schema": schema}}}
+def _content(schema: dict[str, Any], media: str = "application/json") -> dict[str, Any]:
+    return {"content": {media: {"schema": schema}}}
 
 
 def _ref(name: str) -> dict[str, str]:
@@ -222,9 +222,8 @@ def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _body_schema(body: FilterBody) -> dict[str, Any]:
-    names = {"work_pool_queues": "work_queues"}
     properties: dict[str, Any] = {
-        key: _nullable(_ref(_filter_name(names.get(key, key)))) for key in body.takes
+        key: _nullable(_ref(_filter_name(body.entity_of(key)))) for key in body.takes
     }
     if not body.counts:
         if body.sort:

@@ -5,7 +5,8 @@ Owns names and defaults of the limits; ``auth``, ``router`` and ``sockets`` appl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from eparch.core.filters import MAX_LIMIT
@@ -40,11 +41,16 @@ class Policy:
     database_kind: str = "sqlite"
     idle_seconds: float = 0.0
     """Seconds without a request after which the server stops; 0 is never."""
+    shown: Mapping[str, str] = field(default_factory=dict)
+    """The settings as anybody who may ask may see them, secrets masked."""
 
     @staticmethod
     def of(settings: Settings, *, idle_seconds: float = 0.0) -> Policy:
         """The policy that ``settings`` ask for."""
+        from eparch.settings.table import TABLE
+
         return Policy(
+            shown={row.name: row.show(getattr(settings, row.name)) for row in TABLE},
             auth_string=settings.server_auth_string or None,
             csrf_enabled=settings.csrf_enabled,
             max_body_bytes=settings.max_body_bytes,

@@ -52,6 +52,10 @@ def value_of(answer: Answer, call: Call[Any], api_url: str) -> Any:
         raise error_of(answer, call.method, call.path, api_url)
     if call.answer is None:
         return None
+    if call.endpoint.media != "application/json":
+        if not answer.headers.get("content-type", "").startswith(call.endpoint.media):
+            raise foreign(answer, api_url)
+        return answer.body.decode(errors="replace")
     if not answer.is_json:
         raise foreign(answer, api_url)
     try:

@@ -20,9 +20,13 @@ from eparch.core.endpoints.deployments import *
 from eparch.core.endpoints.events import *
 from eparch.core.endpoints.flow_runs import *
 from eparch.core.endpoints.flows import *
+from eparch.core.endpoints.inputs import *
 from eparch.core.endpoints.logs import *
 from eparch.core.endpoints.root import *
+from eparch.core.endpoints.saved_searches import *
+from eparch.core.endpoints.states import *
 from eparch.core.endpoints.task_runs import *
+from eparch.core.endpoints.variables import *
 from eparch.core.endpoints.work_pools import *
 from eparch.core.endpoints.work_queues import *
 

@@ -59,6 +59,8 @@ class Endpoint(Generic[T]):
     tag: str = ""
     summary: str = ""
     idempotent: bool = False
+    media: str = "application/json"
+    """Of the answer; what is not JSON is answered as it is, as a text."""
 
     def __call__(
         self, *, body: Any = None, headers: Mapping[str, str] | None = None, **given: Any

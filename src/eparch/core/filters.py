@@ -187,9 +187,18 @@ FIELDS: dict[str, dict[str, dict[str, Any]]] = {
         "task_run_id": _ONE_OF,
         "type": {"any_": _TEXTS, "not_any_": _TEXTS},
     },
+    "artifact_collections": {
+        "latest_id": _ONE_OF,
+        "key": {"any_": _TEXTS, "like_": str, "exists_": bool},
+        "flow_run_id": _ONE_OF,
+        "task_run_id": _ONE_OF,
+        "type": {"any_": _TEXTS, "not_any_": _TEXTS},
+    },
+    "variables": {"id": _ONE_OF, "name": _NAME, "tags": {"all_": _TEXTS, "is_null_": bool}},
 }
 """Entity -> field -> operator -> type of its value. A nested table (``state``) is a group of fields."""
 
+_ARTIFACTS = ("CREATED_DESC", "UPDATED_DESC", "ID_DESC", "KEY_DESC", "KEY_ASC")
 _BY_AGE = ("CREATED_DESC", "UPDATED_DESC", "NAME_ASC", "NAME_DESC")
 
 SORTS: dict[str, tuple[str, ...]] = {
@@ -218,7 +227,10 @@ SORTS: dict[str, tuple[str, ...]] = {
     ),
     "deployments": _BY_AGE,
     "logs": ("TIMESTAMP_ASC", "TIMESTAMP_DESC"),
-    "artifacts": ("CREATED_DESC", "UPDATED_DESC", "ID_DESC", "KEY_DESC", "KEY_ASC"),
+    "artifacts": _ARTIFACTS,
+    "artifact_collections": _ARTIFACTS,
+    "variables": _BY_AGE,
+    "saved_searches": ("NAME_ASC",),
     "work_pools": ("NAME_ASC",),
     "work_queues": ("PRIORITY_ASC",),
     "workers": ("LAST_HEARTBEAT_TIME_DESC",),
@@ -226,6 +238,8 @@ SORTS: dict[str, tuple[str, ...]] = {
 """Orders of an entity; those of pools, queues and workers cannot be chosen on the wire."""
 
 _RUNS = ("flows", "flow_runs", "task_runs", "deployments", "work_pools", "work_pool_queues")
+
+_OF_ARTIFACTS = ("artifacts", "flow_runs", "task_runs", "flows", "deployments")
 
 _ALIASES = {"work_pool_queues": "work_queues"}
 
@@ -240,6 +254,12 @@ class FilterBody:
     """The default order; empty where the wire has no ``sort``."""
     counts: bool = False
     """A ``/count`` body has no sort, limit or offset."""
+    own: str = ""
+    """The key of the entity's own conditions, where it is not named after the entity."""
+
+    def entity_of(self, key: str) -> str:
+        """The entity that the conditions under ``key`` are on."""
+        return self.entity if key == self.own else _ALIASES.get(key, key)
 
     def keys(self) -> tuple[str, ...]:
         """Every key that the body may have."""
@@ -261,7 +281,7 @@ class FilterBody:
             if key not in self.keys() and value is not None:
                 raise _unknown(key, self.keys(), "body")
         groups = {
-            _ALIASES.get(key, key): _parse_group(_ALIASES.get(key, key), value, f"body.{key}")
+            self.entity_of(key): _parse_group(self.entity_of(key), value, f"body.{key}")
             for key in self.takes
             if (value := body.get(key)) is not None
         }
@@ -371,6 +391,10 @@ READ_LOGS = FilterBody("logs", ("logs",), "TIMESTAMP_ASC")
 READ_WORK_POOLS = FilterBody("work_pools", ("work_pools",))
 READ_WORK_QUEUES = FilterBody("work_queues", ("work_queues",))
 READ_WORKERS = FilterBody("workers", ("workers",))
-READ_ARTIFACTS = FilterBody(
-    "artifacts", ("artifacts", "flow_runs", "task_runs", "flows", "deployments"), "ID_DESC"
-)
+READ_ARTIFACTS = FilterBody("artifacts", _OF_ARTIFACTS, "ID_DESC")
+COUNT_ARTIFACTS = FilterBody("artifacts", _OF_ARTIFACTS, counts=True)
+READ_LATEST_ARTIFACTS = FilterBody("artifact_collections", _OF_ARTIFACTS, "ID_DESC", own="artifacts")
+COUNT_LATEST_ARTIFACTS = FilterBody("artifact_collections", _OF_ARTIFACTS, counts=True, own="artifacts")
+READ_VARIABLES = FilterBody("variables", ("variables",), "NAME_ASC")
+COUNT_VARIABLES = FilterBody("variables", ("variables",), counts=True)
+READ_SAVED_SEARCHES = FilterBody("saved_searches", ())

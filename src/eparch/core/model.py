@@ -69,11 +69,11 @@ class Record(Value, frozen=True, kw_only=True):
 
 
 def new_id() -> UUID:
-    """A UUIDv7 (RFC 9562, 5.7): sorts by the millisecond in which it was made."""
-    millis = time.time_ns() // 1_000_000
-    random = int.from_bytes(os.urandom(10), "big")
+    """A UUIDv7 (RFC 9562, 5.7; 6.2, method 3): sorts by the quarter of a microsecond it was made in."""
+    millis, nanos = divmod(time.time_ns(), 1_000_000)
+    random = int.from_bytes(os.urandom(8), "big")
     value = (millis & 0xFFFF_FFFF_FFFF) << 80
-    value |= 0x7 << 76 | (random >> 68) << 64
+    value |= 0x7 << 76 | (nanos * 4096 // 1_000_000) << 64
     value |= 0b10 << 62 | (random & 0x3FFF_FFFF_FFFF_FFFF)
     return UUID(int=value)
 

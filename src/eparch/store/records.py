@@ -1,4 +1,4 @@
-"""Logs, artifacts and events: rows that are added and read, not changed."""
+"""Logs, artifacts and events: rows that are added and read; of an artifact what it shows can change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from eparch.core.records import Artifact, LogCreate
 from eparch.store import tables as t
 from eparch.store.dialect import AnyOf
 from eparch.store.rows import names
-from eparch.store.statement import Statement, Steps, insert, param
+from eparch.store.statement import Statement, Steps, delete, insert, param, update
 from eparch.store.where import bind
 
 _log, _event, _artifact = t.log, t.event, t.artifact
@@ -25,10 +25,18 @@ LOGS: sa.Select[Any] = sa.select(*_log.columns, _log.c.created.label("updated"))
 _LOG_KEYS = names(LOGS)
 ARTIFACTS: sa.Select[Any] = sa.select(*_artifact.columns)
 _ARTIFACT_KEYS = names(ARTIFACTS)
+LATEST: sa.Select[Any] = sa.select(*_artifact.columns, _artifact.c.id.label("latest_id"))
+_LATEST_KEYS = names(LATEST)
 _EVENT_FIELDS = ("id", "occurred", "received", "event", "resource", "related", "payload", "follows")
 _EVENTS = sa.select(*(_event.c[name] for name in _EVENT_FIELDS))
 
 _ARTIFACT = Statement(ARTIFACTS.where(_artifact.c.id == param("id", _artifact.c.id)), wire=True)
+_LATEST = Statement(
+    ARTIFACTS.where(_artifact.c.key == param("key", _artifact.c.key))
+    .order_by(_artifact.c.id.desc())
+    .limit(1),
+    wire=True,
+)
 _SINCE = Statement(
     _EVENTS.where(
         _event.c.occurred >= param("since", _event.c.occurred),
@@ -87,6 +95,30 @@ def read_artifacts(query: Query) -> Steps[list[dict[str, Any]]]:
     """A page of artifacts."""
     found = yield bind(ARTIFACTS, query)
     return [dict(zip(_ARTIFACT_KEYS, row, strict=True)) for row in found]
+
+
+def read_latest_artifact(key: str) -> Steps[dict[str, Any] | None]:
+    """The newest artifact of the key."""
+    found = yield _LATEST(key=key)
+    return dict(zip(_ARTIFACT_KEYS, found[0], strict=True)) if found else None
+
+
+def read_latest_artifacts(query: Query) -> Steps[list[dict[str, Any]]]:
+    """A page of the newest artifacts of each key."""
+    found = yield bind(LATEST, query)
+    return [dict(zip(_LATEST_KEYS, row, strict=True)) for row in found]
+
+
+def write_artifact(artifact_id: UUID, columns: dict[str, Any]) -> Steps[bool]:
+    """Change columns of the artifact; False: there is none."""
+    found = yield update(_artifact, frozenset(columns))(key_id=artifact_id, **columns)
+    return bool(found)
+
+
+def delete_artifact(artifact_id: UUID) -> Steps[bool]:
+    """Delete the artifact; False: there is none."""
+    found = yield delete(_artifact)(key=artifact_id)
+    return bool(found)
 
 
 def unknown_events(events: Sequence[Event]) -> Steps[list[Event]]:

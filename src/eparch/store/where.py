@@ -35,12 +35,31 @@ TABLES: dict[str, sa.Table] = {
     "workers": t.worker,
     "logs": t.log,
     "artifacts": t.artifact,
+    "artifact_collections": t.artifact,
+    "variables": t.variable,
+    "saved_searches": t.saved_search,
 }
+
+_newer = t.artifact.alias("newer")
+
+_ALWAYS: dict[str, ColumnElement[bool]] = {
+    # The index on (key, id) tells of each artifact whether there is a newer one of its key.
+    "artifact_collections": sa.and_(
+        t.artifact.c.key.is_not(None),
+        ~sa.exists(
+            sa.select(_newer.c.id)
+            .where(_newer.c.key == t.artifact.c.key, _newer.c.id > t.artifact.c.id)
+            .correlate(t.artifact)
+        ),
+    )
+}
+"""What holds of every row of an entity that is less than its table."""
 
 _COLUMNS: dict[tuple[str, str], ColumnElement[Any]] = {
     ("flow_runs", "created_by_id"): JsonText(t.flow_run.c.created_by, "id"),
     ("flow_runs", "created_by_type"): JsonText(t.flow_run.c.created_by, "type"),
     ("logs", "text"): t.log.c.message,
+    ("artifact_collections", "latest_id"): t.artifact.c.id,
 }
 
 _LINKS: dict[tuple[str, str], tuple[ColumnElement[Any], ColumnElement[Any]]] = {
@@ -57,6 +76,8 @@ _LINKS: dict[tuple[str, str], tuple[ColumnElement[Any], ColumnElement[Any]]] = {
     ("flows", "flow_runs"): (t.flow.c.id, t.flow_run.c.flow_id),
     ("artifacts", "flow_runs"): (t.artifact.c.flow_run_id, t.flow_run.c.id),
     ("artifacts", "task_runs"): (t.artifact.c.task_run_id, t.task_run.c.id),
+    ("artifact_collections", "flow_runs"): (t.artifact.c.flow_run_id, t.flow_run.c.id),
+    ("artifact_collections", "task_runs"): (t.artifact.c.task_run_id, t.task_run.c.id),
     ("work_queues", "work_pools"): (t.work_queue.c.work_pool_id, t.work_pool.c.id),
 }
 
@@ -71,6 +92,8 @@ _VIA: dict[tuple[str, str], str] = {
     ("flows", "work_pools"): "deployments",
     ("artifacts", "flows"): "flow_runs",
     ("artifacts", "deployments"): "flow_runs",
+    ("artifact_collections", "flows"): "flow_runs",
+    ("artifact_collections", "deployments"): "flow_runs",
 }
 
 
@@ -138,7 +161,9 @@ def order(table: sa.Table, sort: str) -> tuple[ColumnElement[Any], ...]:
 def _conditions(shape: tuple[Any, ...], names: Names) -> list[ColumnElement[bool]]:
     entity, where, related, sort = shape
     given = _Given(names, sort in _ORDERS_WITHIN_STATE)
-    conditions = [_group(entity, where, given)] if len(where) > 1 else []
+    conditions = [_ALWAYS[entity]] if entity in _ALWAYS else []
+    if len(where) > 1:
+        conditions.append(_group(entity, where, given))
     for other, group in related:
         own = _key_to(entity, other) if group[1:] == (("id", "any_"),) else None
         if own is not None:
