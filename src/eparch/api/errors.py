@@ -99,7 +99,7 @@ def _body(error: EparchError) -> dict[str, Any]:
 
 
 def _headers(error: EparchError) -> dict[str, str]:
-    if isinstance(error, Locked):
+    if isinstance(error, Locked) and error.retry_after is not None:
         return {"retry-after": f"{error.retry_after:g}"}
     if isinstance(error, Unavailable):
         return {"retry-after": f"{RETRY_SECONDS:g}"}

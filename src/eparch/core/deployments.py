@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
+from eparch.core.concurrency import ConcurrencyLimit as ConcurrencyLimit
 from eparch.core.model import UNSET, Body, Json, Labels, Name, Patch, Record, Timestamp, UnsetType, Value
 from eparch.core.runs import Author
 
@@ -169,16 +170,6 @@ class ConcurrencyOptions(Value, frozen=True, kw_only=True):
 
     collision_strategy: CollisionStrategy
     grace_period_seconds: Annotated[int, Meta(ge=60, le=86400)] | None = None
-
-
-class ConcurrencyLimit(Record, frozen=True, kw_only=True):
-    """A named limit with slots (wire: ``GlobalConcurrencyLimitResponse``)."""
-
-    active: bool = True
-    name: str
-    limit: int
-    active_slots: int = 0
-    slot_decay_per_second: float = 2.0
 
 
 class DeploymentStatus(StrEnum):

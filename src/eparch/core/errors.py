@@ -70,9 +70,9 @@ class Locked(EparchError):
     """No slot is free."""
 
     def __init__(
-        self, message: str | None = None, *, retry_after: float = 1.0, why: str = "", fix: str = ""
+        self, message: str | None = None, *, retry_after: float | None = 1.0, why: str = "", fix: str = ""
     ) -> None:
-        """``retry_after`` is in seconds."""
+        """``retry_after`` is in seconds; None when waiting does not help."""
         super().__init__(message, why=why, fix=fix)
         self.retry_after = retry_after
 

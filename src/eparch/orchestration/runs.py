@@ -10,12 +10,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from eparch.core.errors import BadRequest, Gone, NotFound
+from eparch.core.errors import BadRequest, NotFound
 from eparch.core.filters import Condition, Group, Query
 from eparch.core.model import Labels, changes, decode, encode
-from eparch.core.runs import FlowRunPolicy, FlowRunUpdate
+from eparch.core.runs import FlowRunPolicy, FlowRunUpdate, TaskRunUpdate
 from eparch.core.states import StateType
-from eparch.store import deployments, runs
+from eparch.store import concurrency, deployments, runs
 from eparch.store.statement import Note, Steps
 
 _NULLABLE = frozenset({"flow_version", "infrastructure_pid", "job_variables"})
@@ -63,9 +63,31 @@ def delete_flow_run(run_id: UUID) -> Steps[None]:
     stored = yield from runs.flow_run_for_decision(run_id)
     if stored is None:
         raise NotFound("Flow run not found")
+    yield from concurrency.release_run(run_id)
     yield from runs.delete_flow_run(run_id)
     if stored.claim is not None and stored.run.work_pool_id is not None:
         yield Note("work", stored.run.work_pool_id)
+
+
+def update_task_run(run_id: UUID, patch: TaskRunUpdate, now: datetime) -> Steps[None]:
+    """Change what ``patch`` names; a name that is null or empty changes nothing.
+
+    Raises:
+        NotFound: there is no such task run.
+    """
+    columns = {name: value for name, value in changes(patch).items() if value}
+    if not (yield from runs.write_task_run(run_id, {**columns, "updated": now})):
+        raise NotFound("Task run not found")
+
+
+def delete_task_run(run_id: UUID) -> Steps[None]:
+    """Delete the task run with its history.
+
+    Raises:
+        NotFound: there is no such task run.
+    """
+    if not (yield from runs.delete_task_run(run_id)):
+        raise NotFound("Task not found")
 
 
 def due_deployment_runs(
@@ -91,13 +113,3 @@ def _retries_itself(run: dict[str, Any]) -> bool:
     policy = run["empirical_policy"]
     value: FlowRunPolicy = decode(encode(policy), FlowRunPolicy)
     return value.retry_type == "in_process"
-
-
-def renew_lease(lease_id: UUID) -> Steps[None]:
-    """Keep the slot of a deployment's limit: it lasts as long as the claim of the run that holds it.
-
-    Raises:
-        Gone: nobody holds it any more.
-    """
-    if not (yield from runs.lease_exists(lease_id)):
-        raise Gone("Lease not found - it may have expired or been revoked")

@@ -33,8 +33,9 @@ from eparch.core.run_events import related_to, transition_event
 from eparch.core.runs import FlowRun, SetState, StateAnswer, TaskRun
 from eparch.core.states import CLAIMED, State, StateType, from_create
 from eparch.core.transitions import decide
-from eparch.orchestration import slots, subflows
+from eparch.orchestration import concurrency, slots, subflows
 from eparch.store import claims, records, rows, runs
+from eparch.store.concurrency import release_run
 from eparch.store.runs import Stored
 from eparch.store.statement import Note, Steps
 
@@ -155,6 +156,8 @@ def _write(
         raise Conflict("The run changed while its state was decided.", fix="Propose the state again.")
     yield from runs.append_flow_run_state(run.id, state)
     yield from _write_claim(stored, effects, takes, state, now, claimer)
+    if state.is_final():
+        yield from release_run(run.id)
     yield from subflows.follow(run.id, run.parent_task_run_id, state, now)
     yield from announce(stored, run.state, state, columns.get("run_count", run.run_count), now)
 
@@ -242,12 +245,17 @@ def set_task_run_state(
         raise NotFound("Task run not found")
     proposed = from_create(without_nul(body.state), now)
     facts = yield from _task_facts(run, token)
+    if run.tags and proposed.type is StateType.RUNNING:
+        tags = yield from concurrency.tag_slots(run.tags, run.id, now)
+        facts = msgspec.structs.replace(facts, tags=tags)
     decision = decide(run, proposed, facts, now, force=body.force)
     state = state_to_write(decision)
     if state is not None:
         columns = {**written(run, decision), **rows.state_columns(state), "updated": now}
         yield from runs.write_task_run(run.id, columns)
         yield from runs.append_task_run_states([(run.id, state)])
+        effects = decision.effects if isinstance(decision, (Accept, Reject)) else None
+        yield from concurrency.follow_tags(effects.tags if effects else None, run.tags, run.id, now)
     return Answered(answer_of(decision, run.state), state is not None)
 
 

@@ -15,7 +15,7 @@ from eparch.core.errors import Unavailable
 from eparch.core.states import State, StateType
 from eparch.core.transitions import cancel_expired, lapsed, late, pause_expired
 from eparch.orchestration.transition import propose
-from eparch.store import claims, runs
+from eparch.store import claims, concurrency, runs
 from eparch.store.database import Database
 from eparch.store.runs import Stored
 from eparch.store.statement import Steps
@@ -53,6 +53,8 @@ class Watchdog:
         await self._sweep(database, StateType.PAUSED, now, self._paused, now)
         since = now - timedelta(seconds=self.cancelling_seconds)
         await self._sweep(database, StateType.CANCELLING, since, self._cancelling, now)
+        if await database.scan(concurrency.any_lapsed, now):
+            await database.write(concurrency.drop_lapsed, now)
         return acted
 
     async def _sweep(
