@@ -100,9 +100,9 @@ def bind(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) 
     Raises:
         ParametersInvalid: ``fn`` cannot be called so.
     """
-    import inspect
+    from eparch.core.annotations import signature_of
 
-    signature = inspect.signature(fn)
+    signature = signature_of(fn)
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
@@ -132,7 +132,9 @@ def call_arguments(
     """
     import inspect
 
-    known = inspect.signature(fn).parameters
+    from eparch.core.annotations import signature_of
+
+    known = signature_of(fn).parameters
     kinds = {one.kind: one.name for one in known.values()}
     rest, collects = kinds.get(inspect.Parameter.VAR_POSITIONAL), kinds.get(inspect.Parameter.VAR_KEYWORD)
     _refuse_unknown(known, parameters)
@@ -175,11 +177,10 @@ def coerce(fn: Callable[..., Any], parameters: dict[str, Any]) -> dict[str, Any]
     Raises:
         ParametersInvalid: every name that is unknown or missing, every value that does not fit.
     """
-    import inspect
 
-    from eparch.core.signatures import hints_of
+    from eparch.core.annotations import hints_of, signature_of
 
-    known, hints = inspect.signature(fn).parameters, hints_of(fn)
+    known, hints = signature_of(fn).parameters, hints_of(fn)
     _refuse_unknown(known, parameters)
     coerced: dict[str, Any] = {}
     mistakes = [f"'{one.name}' is missing." for one in known.values() if _is_missing(one, parameters)]

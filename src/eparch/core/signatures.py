@@ -472,10 +472,12 @@ def schema_of(fn: Callable[..., Any]) -> dict[str, Any]:
     """
     import inspect
 
+    from eparch.core.annotations import hints_of, signature_of
+
     parameters = []
     hints = hints_of(fn)
     kinds: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
-    for position, one in enumerate(inspect.signature(fn).parameters.values()):
+    for position, one in enumerate(signature_of(fn).parameters.values()):
         if one.name in ("self", "cls"):
             continue
         kind, missing = kinds.get(one.kind, ""), one.default is one.empty
@@ -490,28 +492,6 @@ def schema_of(fn: Callable[..., Any]) -> dict[str, Any]:
             )
         )
     return _write_parameters(parameters, fn.__doc__ or "")
-
-
-def hints_of(fn: Callable[..., Any]) -> dict[str, Any]:
-    """Annotations of ``fn`` by parameter; those that cannot be resolved are left out."""
-    import inspect
-    import typing
-
-    target = inspect.unwrap(fn)
-    try:
-        return typing.get_type_hints(target, include_extras=True)
-    except Exception:  # an annotation is user code, it may raise anything
-        written = getattr(target, "__annotations__", {})
-    found = {}
-    for name, annotation in written.items():
-        holder = type("holder", (), {"__annotations__": {name: annotation}})
-        try:
-            found.update(
-                typing.get_type_hints(holder, getattr(target, "__globals__", {}), include_extras=True)
-            )
-        except Exception:  # noqa: S112  # the same, for one annotation alone
-            continue
-    return found
 
 
 def _read_live(annotation: Any, depth: int = 0) -> Annotation:
@@ -568,6 +548,8 @@ def _live_class(kind: type) -> Class | None:
     own = "" if doc.startswith(f"{kind.__name__}(") else doc
 
     def attributes() -> list[Attribute]:
+        from eparch.core.annotations import hints_of
+
         hints = hints_of(kind)
         found = []
         for one in dataclasses.fields(kind):

@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from eparch.core.annotations import signature_of
 from eparch.core.errors import ParametersInvalid
 from eparch.core.parameters import bind, call_arguments
 
@@ -23,7 +24,7 @@ class Shape:
     def __init__(self, fn: Callable[..., Any]) -> None:
         self._fn = fn
         try:
-            self._signature = inspect.signature(fn)
+            self._signature = signature_of(fn)
         except (TypeError, ValueError):  # a builtin without one
             self._signature = inspect.signature(_anything)
             self._fn = _anything

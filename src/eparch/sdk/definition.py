@@ -10,6 +10,7 @@ from functools import update_wrapper
 from types import MethodType
 from typing import Any, ClassVar, TypeVar, cast
 
+from eparch.core.annotations import signature_of
 from eparch.core.errors import Usage, did_you_mean
 from eparch.core.states import StateType
 from eparch.sdk.binding import Shape
@@ -95,7 +96,7 @@ class Definition:
                 raise Usage(
                     f"The {self.noun}_run_name {rule!r} names {missing!r}, which is no parameter.", fix=hint
                 ) from error
-        named = rule(parameters=parameters) if "parameters" in inspect.signature(rule).parameters else rule()
+        named = rule(parameters=parameters) if "parameters" in signature_of(rule).parameters else rule()
         if not isinstance(named, str):
             raise Usage(f"The function for {self.noun}_run_name returned {type(named).__name__}, not a text.")
         return named

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from eparch.core.annotations import signature_of
 from eparch.core.errors import EparchError, StepFailed, did_you_mean
 from eparch.core.model import UNSET, Json
 from eparch.core.step_names import canonical
@@ -275,7 +276,7 @@ def _module_of(requirement: str) -> str:
 
 def _check_arguments(function: Callable[..., Any], name: str, given: Mapping[str, Any]) -> None:
     try:
-        signature = inspect.signature(function)
+        signature = signature_of(function)
     except (TypeError, ValueError):
         return
     try:
