@@ -42,6 +42,10 @@ FLAGS = {
     "flow-run logs": "-h --head -n --num-logs -r --reverse -t --tail",
     "flow-run watch": "--timeout",
     "flow ls": "--limit",
+    "concurrency-limit ls": "--limit --offset -o --output",
+    "global-concurrency-limit create": "-l --limit --disable --active-slots --slot-decay-per-second",
+    "global-concurrency-limit update": "--enable --disable -l --limit --active-slots --slot-decay-per-second",
+    "global-concurrency-limit inspect": "-o --output -f --file",
     "server start": "--host --port --log-level --no-services -b --background",
     "server status": "--wait -t --timeout -o --output",
     "config view": "--show-defaults --hide-defaults --show-sources --hide-sources --show-secrets"

@@ -53,6 +53,8 @@ def test_the_tree_is_as_promised():
         "deployment schedule": "create ls pause resume delete clear",
         "flow-run": "ls inspect logs cancel delete watch retry execute",
         "flow": "ls",
+        "concurrency-limit": "create ls inspect reset delete",
+        "global-concurrency-limit": "create ls inspect enable disable update delete",
     }
     wanted = {f"{group} {word}" for group, words in promised.items() for word in words.split()}
     assert wanted | {"version", "doctor", "api", "deploy", "completion"} <= names

@@ -21,12 +21,20 @@ _CLI = "eparch.cli"
 COMMANDS: dict[str, tuple[str, str]] = {
     "api": (f"{_CLI}.api:api", "Send any request to the server."),
     "completion": (f"{_CLI}.completion:completion", "Print the completion script of a shell."),
+    "concurrency-limit": (
+        f"{_CLI}.concurrency_limit:concurrency_limit",
+        "How many task runs with a tag run at once.",
+    ),
     "config": (f"{_CLI}.config:config", "View and change settings."),
     "deploy": (f"{_CLI}.deploy:deploy", "Deploy flows of this project."),
     "deployment": (f"{_CLI}.deployment:deployment", "View, run and change deployments."),
     "doctor": (f"{_CLI}.doctor:doctor", "Find out what is wrong here."),
     "flow": (f"{_CLI}.flow:flow", "See flows."),
     "flow-run": (f"{_CLI}.flow_run:flow_run", "View, watch, cancel and retry runs."),
+    "global-concurrency-limit": (
+        f"{_CLI}.global_concurrency_limit:global_concurrency_limit",
+        "Named limits that code takes slots of (gcl).",
+    ),
     "profile": (f"{_CLI}.profile:profile", "Named sets of settings."),
     "run": (f"{_CLI}.run:run", "Run a file of flows here and now."),
     "server": (f"{_CLI}.server:server", "Start and stop the server."),
@@ -37,8 +45,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Name -> where the command is, and its line in ``--help``."""
 
+ALIASES = {"gcl": "global-concurrency-limit", "concurrency-limits": "concurrency-limit"}
+"""Other names of commands, which ``--help`` does not list."""
 
-@click.group(cls=Group, lazy=COMMANDS, context_settings={"max_content_width": 100})
+
+@click.group(cls=Group, lazy=COMMANDS, aliases=ALIASES, context_settings={"max_content_width": 100})
 @click.version_option(__version__, prog_name="eparch", message="%(version)s")
 @click.pass_context
 def cli(context: click.Context) -> None:

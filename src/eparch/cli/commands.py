@@ -62,11 +62,21 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group with the shared options; ``lazy`` maps a name to the place of its command and a short help."""
+    """A group with the shared options; ``lazy`` maps a name to the place of its command and a short help.
 
-    def __init__(self, *args: Any, lazy: dict[str, tuple[str, str]] | None = None, **options: Any) -> None:
+    ``aliases`` are other names, which are not listed.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        lazy: dict[str, tuple[str, str]] | None = None,
+        aliases: dict[str, str] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(*args, **options)
         self.lazy = lazy or {}
+        self.aliases = aliases or {}
         self.no_args_is_help = True
         self.params.extend(shared_options(prints=True))
 
@@ -88,6 +98,7 @@ class Group(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command, imported now if it has to be."""
+        cmd_name = self.aliases.get(cmd_name, cmd_name)
         if cmd_name in self.lazy:
             module, _, attribute = self.lazy[cmd_name][0].partition(":")
             command: click.Command = getattr(import_module(module), attribute)

@@ -14,6 +14,7 @@ from eparch.core.errors import NotFound, Usage, did_you_mean
 
 if TYPE_CHECKING:
     from eparch.cli.session import Session
+    from eparch.core.concurrency import ConcurrencyLimit, TagLimit
     from eparch.core.deployments import Deployment, Flow
     from eparch.core.pools import WorkPool, WorkQueue
     from eparch.core.runs import FlowRun
@@ -45,6 +46,32 @@ def find_pool(session: Session, name: str) -> WorkPool:
     except NotFound as error:
         known = [pool.name for pool in session.pages(calls.read_work_pools, {}, 1000)]
         raise absent("work pool", name, known, "work-pool ls") from error
+
+
+def find_limit(session: Session, name: str) -> ConcurrencyLimit:
+    """The concurrency limit of that name, or by id.
+
+    Raises:
+        NotFound: there is none; the nearest name is suggested.
+    """
+    try:
+        return session.send(calls.read_concurrency_limit(id_or_name=name))
+    except NotFound as error:
+        known = [limit.name for limit in session.pages(calls.read_concurrency_limits, {}, 1000)]
+        raise absent("concurrency limit", name, known, "global-concurrency-limit ls") from error
+
+
+def find_tag_limit(session: Session, tag: str) -> TagLimit:
+    """The concurrency limit on the tag.
+
+    Raises:
+        NotFound: there is none; the nearest tag is suggested.
+    """
+    try:
+        return session.send(calls.read_tag_limit(tag=tag))
+    except NotFound as error:
+        known = [limit.tag for limit in session.pages(calls.read_tag_limits, {}, 1000)]
+        raise absent("concurrency limit on the tag", tag, known, "concurrency-limit ls") from error
 
 
 def find_queue(session: Session, name: str, pool: str | None) -> WorkQueue:
