@@ -27,7 +27,7 @@ def _flat(entity: str, fields: dict[str, Any], *path: str) -> Iterator[tuple[str
 CONDITIONS = [found for entity, fields in FIELDS.items() for found in _flat(entity, fields)]
 SAMPLES: dict[Any, Any] = {bool: True, int: 1, str: "x", list[UUID]: [str(NOBODY)], list[str]: ["x"]}
 ENDPOINTS = {
-    e.body.entity: e for e in calls.ENDPOINTS if isinstance(e.body, FilterBody) and not e.body.counts
+    e.body.entity: e for e in calls.ENDPOINTS if isinstance(e.body, FilterBody) and e.path.endswith("/filter")
 }
 
 

@@ -284,6 +284,7 @@ def create_app(
         deployments,
         events,
         inputs,
+        listing,
         pools,
         records,
         root,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from uuid import UUID
 
@@ -15,13 +16,20 @@ from eparch.core.deployments import (
     DeploymentScheduleUpdate,
     DeploymentUpdate,
     FlowCreate,
+    FlowUpdate,
+    PlanRuns,
 )
+from eparch.core.errors import BadRequest, EparchError
 from eparch.core.filters import Query
-from eparch.core.runs import DeploymentFlowRunCreate
-from eparch.orchestration import creation
+from eparch.core.runs import CreatedRun, CreatedRuns, DeploymentFlowRunCreate
+from eparch.orchestration import creation, scheduler
 from eparch.orchestration import deployments as changes
 from eparch.orchestration import runs as run_changes
-from eparch.store import deployments
+from eparch.store import deployments, pools
+from eparch.store.rows import id_of
+
+MAX_RUNS = 100
+"""Runs that one request makes."""
 
 
 @handles(calls.create_flow)
@@ -46,6 +54,18 @@ async def read_flow_by_name(request: Request, name: str) -> Any:
 async def read_flows(request: Request, body: Query) -> Any:
     """A page of flows."""
     return await request.scan(deployments.read_flows, body)
+
+
+@handles(calls.update_flow)
+async def update_flow(request: Request, id: UUID, body: FlowUpdate) -> None:
+    """Change what the body names."""
+    await request.write(changes.update_flow, id, body, request.now)
+
+
+@handles(calls.delete_flow)
+async def delete_flow(request: Request, id: UUID) -> None:
+    """Delete a flow with its deployments and runs."""
+    await request.write(changes.delete_flow, id)
 
 
 @handles(calls.create_deployment)
@@ -91,6 +111,55 @@ async def create_deployment_flow_run(request: Request, id: UUID, body: Deploymen
     name = request.services.new_name()
     made = await request.write(creation.create_deployment_run, id, body, request.now, new_name=name)
     return created(made.run, made.fresh)
+
+
+@handles(calls.create_deployment_flow_runs)
+async def create_deployment_flow_runs(
+    request: Request, id: UUID, body: list[DeploymentFlowRunCreate]
+) -> CreatedRuns:
+    """Make several runs of the deployment; one that cannot be made does not keep the others from it."""
+    if len(body) > MAX_RUNS:
+        raise BadRequest(f"Cannot create more than {MAX_RUNS} flow runs at once.")
+    found(await request.read(deployments.read_deployment, id, request.now), "Deployment not found")
+    return CreatedRuns(results=await asyncio.gather(*(_create_run(request, id, run) for run in body)))
+
+
+async def _create_run(request: Request, id: UUID, body: DeploymentFlowRunCreate) -> CreatedRun:
+    name = request.services.new_name()
+    try:
+        made = await request.write(creation.create_deployment_run, id, body, request.now, new_name=name)
+    except EparchError as error:
+        return CreatedRun(status="FAILED", error=error.message)
+    return CreatedRun(status="CREATED", flow_run_id=id_of(made.run["id"]))
+
+
+@handles(calls.pause_deployment)
+async def pause_deployment(request: Request, id: UUID) -> None:
+    """Let its schedules make no more runs, and delete those that they have made for later."""
+    await request.write(changes.update_deployment, id, DeploymentUpdate(paused=True), request.now)
+
+
+@handles(calls.resume_deployment)
+async def resume_deployment(request: Request, id: UUID) -> None:
+    """Let its schedules make runs again."""
+    await request.write(changes.update_deployment, id, DeploymentUpdate(paused=False), request.now)
+
+
+@handles(calls.plan_deployment_runs)
+async def plan_deployment_runs(request: Request, id: UUID, body: PlanRuns) -> None:
+    """Make runs at the times of its schedules, also those that are past."""
+    await request.write(scheduler.plan_runs, id, body, request.now)
+
+
+@handles(calls.check_deployment_queue)
+async def check_deployment_queue(request: Request, id: UUID) -> Any:
+    """The queues that the deployment's runs can come into."""
+    deployment = found(
+        await request.read(deployments.read_deployment, id, request.now), "Deployment not found"
+    )
+    if deployment["work_queue_id"] is None:
+        return []
+    return [await request.read(pools.read_queue, id_of(deployment["work_queue_id"]), request.now)]
 
 
 @handles(calls.read_due_deployment_runs)

@@ -5,6 +5,7 @@ Owns nothing but the translation: what an endpoint takes and gives is ``core.cal
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -14,7 +15,7 @@ import msgspec
 
 from eparch.api.router import HANDLERS, is_uuid, parameters_of
 from eparch.core.calls import Endpoint
-from eparch.core.filters import FIELDS, SORTS, FilterBody
+from eparch.core.filters import FIELDS, MAX_LIMIT, SORTS, FilterBody
 from eparch.version import __version__
 
 _REF = "#/components/schemas/{name}"
@@ -72,7 +73,9 @@ def document(endpoints: Iterable[Endpoint[Any]]) -> dict[str, Any]:
     kinds: list[Any] = []
     for endpoint in listed:
         kinds.append(endpoint.answer)
-        if endpoint.body is not None and not isinstance(endpoint.body, FilterBody):
+        if isinstance(endpoint.body, FilterBody):
+            kinds += [endpoint.body.more] if endpoint.body.more is not None else []
+        elif endpoint.body is not None:
             kinds.append(endpoint.body)
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_REF)
     found = dict(zip(map(_key, kinds), schemas, strict=True))
@@ -112,7 +115,8 @@ def _operation(endpoint: Endpoint[Any], found: dict[str, Any]) -> dict[str, Any]
         "responses": _responses(endpoint, found),
     }
     if isinstance(endpoint.body, FilterBody):
-        operation["requestBody"] = _content(_body_schema(endpoint.body))
+        schema = _body_schema(endpoint.body)
+        operation["requestBody"] = {**_content(schema), "required": "required" in schema}
     elif endpoint.body is not None:
         required = endpoint.method != "POST" or bool(_required(endpoint.body))
         operation["requestBody"] = {**_content(found[_key(endpoint.body)]), "required": required}
@@ -152,10 +156,19 @@ def _parameters(endpoint: Endpoint[Any]) -> list[dict[str, Any]]:
             schema["minLength"] = 1
         found.append({"name": name, "in": "path", "required": True, "schema": schema})
     found += [
-        {"name": name, "in": "query", "required": True, "schema": {"type": "string"}}
-        for name in endpoint.query
+        {"name": name, "in": "query", "required": required, "schema": {"type": "string"}}
+        for name, required in _asked(endpoint)
     ]
     return found
+
+
+def _asked(endpoint: Endpoint[Any]) -> list[tuple[str, bool]]:
+    """The query's parameters, and whether each must be there: its handler has no default for it."""
+    route = HANDLERS.get((endpoint.method, endpoint.path))
+    given = inspect.signature(route.handler).parameters if route is not None else {}
+    return [
+        (name, name not in given or given[name].default is inspect.Parameter.empty) for name in endpoint.query
+    ]
 
 
 def _responses(endpoint: Endpoint[Any], found: dict[str, Any]) -> dict[str, Any]:
@@ -225,9 +238,23 @@ def _body_schema(body: FilterBody) -> dict[str, Any]:
     properties: dict[str, Any] = {
         key: _nullable(_ref(_filter_name(body.entity_of(key)))) for key in body.takes
     }
-    if not body.counts:
+    required = list(body.needs)
+    if body.more is not None:
+        found = _inlined(body.more)
+        properties.update(found["properties"])
+        required += found.get("required", [])
+    elif not body.counts:
         if body.sort:
             properties["sort"] = {"enum": [*SORTS[body.entity], None]}
-        properties["limit"] = _nullable({"type": "integer", "minimum": 0, "maximum": 200})
-        properties["offset"] = _nullable({"type": "integer", "minimum": 0})
-    return {"type": "object", "properties": properties, "additionalProperties": False}
+        properties["limit"] = _nullable({"type": "integer", "minimum": 0, "maximum": body.most or MAX_LIMIT})
+        place = ("page", 1) if body.pages else ("offset", 0)
+        properties[place[0]] = _nullable({"type": "integer", "minimum": place[1]})
+    schema = {"type": "object", "properties": properties, "additionalProperties": False}
+    return {**schema, "required": required} if required else schema
+
+
+def _inlined(kind: Any) -> dict[str, Any]:
+    """The schema of ``kind``; what it refers to is among the components, as its answers are made of them."""
+    (schema,), components = msgspec.json.schema_components([kind], ref_template=_REF)
+    found: dict[str, Any] = components[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    return found

@@ -25,7 +25,8 @@ from eparch.core.pools import (
     WorkQueueCreate,
     WorkQueueUpdate,
 )
-from eparch.orchestration import claims
+from eparch.core.queue_status import DEFAULT_POOL, PoolSlotsPage, QueueRuns, SlotsPage
+from eparch.orchestration import claims, queue_status
 from eparch.orchestration import pools as changes
 from eparch.store import pools
 
@@ -170,3 +171,58 @@ async def read_work_queue(request: Request, id: UUID) -> Any:
 async def read_work_queues(request: Request, body: Query) -> Any:
     """A page of queues of all pools."""
     return await request.scan(pools.read_queues, body, request.now)
+
+
+@handles(calls.read_work_pool_slots)
+async def read_work_pool_slots(request: Request, name: str, body: PoolSlotsPage) -> Any:
+    """The slots of the pool, and a page of its queues with who holds theirs."""
+    limit = request.limit(body.limit)
+    return await request.scan(
+        queue_status.pool_slots, name, body.page, limit, body.flow_run_limit, request.now
+    )
+
+
+@handles(calls.create_default_pool_queue)
+async def create_default_pool_queue(request: Request, body: WorkQueueCreate) -> Any:
+    """Make a queue of the default pool."""
+    return await request.write(changes.create_default_pool_queue, body, request.now)
+
+
+@handles(calls.read_default_pool_queue)
+async def read_default_pool_queue(request: Request, name: str) -> Any:
+    """One queue of the default pool."""
+    value = await request.read(pools.read_queue_by_name, DEFAULT_POOL, name, request.now)
+    return found(value, "work queue not found")
+
+
+@handles(calls.update_work_queue_by_id)
+async def update_work_queue_by_id(request: Request, id: UUID, body: WorkQueueUpdate) -> None:
+    """Change what the body names."""
+    await request.write(changes.update_queue_by_id, id, body, request.now)
+
+
+@handles(calls.delete_work_queue_by_id)
+async def delete_work_queue_by_id(request: Request, id: UUID) -> None:
+    """Delete a queue."""
+    await request.write(changes.delete_queue_by_id, id, request.now)
+
+
+@handles(calls.read_work_queue_health)
+async def read_work_queue_health(request: Request, id: UUID) -> Any:
+    """Whether the queue is polled and has no late run."""
+    return await request.scan(queue_status.health, id, request.now)
+
+
+@handles(calls.read_work_queue_slots)
+async def read_work_queue_slots(request: Request, id: UUID, body: SlotsPage) -> Any:
+    """The slots of the queue, and a page of those who hold them."""
+    return await request.scan(queue_status.queue_slots, id, body.page, request.limit(body.limit), request.now)
+
+
+@handles(calls.read_work_queue_runs)
+async def read_work_queue_runs(request: Request, id: UUID, body: QueueRuns) -> Any:
+    """Due runs of the queue, not claimed."""
+    pool_name, name = await request.read(changes.queue_place, id, request.now)
+    before, limit = body.scheduled_before or EVER, request.limit(body.limit)
+    due = await request.write(claims.due_runs, pool_name, [name], before, request.now, limit)
+    return [run["flow_run"] for run in due]

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
+from eparch.api.log_files import csv_of
 from eparch.api.request import Answer, Request, created, found
 from eparch.api.router import handles
 from eparch.core import calls
 from eparch.core.filters import Query
-from eparch.core.model import Labels
-from eparch.core.runs import FlowRunCreate, FlowRunUpdate, SetState, StateAnswer, TaskRunCreate
-from eparch.orchestration import creation, transition
+from eparch.core.graphs import Graph
+from eparch.core.model import Labels, Timestamp
+from eparch.core.runs import FlowRunCreate, FlowRunUpdate, SetState, StateAnswer, TaskRunCreate, TaskRunUpdate
+from eparch.orchestration import creation, graphs, transition
 from eparch.orchestration import runs as changes
 from eparch.store import runs
+
+BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
 
 
 @handles(calls.create_flow_run)
@@ -101,3 +107,41 @@ async def set_task_run_state(request: Request, id: UUID, body: SetState) -> Answ
 
 def _answer(answer: StateAnswer, wrote: bool) -> Answer:
     return Answer(201 if wrote else 200, answer)
+
+
+@handles(calls.update_task_run)
+async def update_task_run(request: Request, id: UUID, body: TaskRunUpdate) -> None:
+    """Change what the body names."""
+    await request.write(changes.update_task_run, id, body, request.now)
+
+
+@handles(calls.delete_task_run)
+async def delete_task_run(request: Request, id: UUID) -> None:
+    """Delete a task run with its history."""
+    await request.write(changes.delete_task_run, id)
+
+
+@handles(calls.read_flow_run_dependencies)
+async def read_flow_run_dependencies(request: Request, id: UUID) -> Any:
+    """The task runs of the run, each with those that it needed."""
+    return await request.scan(graphs.dependencies, id, request.now)
+
+
+@handles(calls.read_flow_run_graph)
+async def read_flow_run_graph(request: Request, id: UUID, since: Timestamp = BEGINNING) -> Graph:
+    """The task runs and subflows of the run that began or ended since then, linked."""
+    graph: Graph = await request.scan(graphs.graph, id, since)
+    return graph
+
+
+@handles(calls.download_flow_run_logs)
+async def download_flow_run_logs(request: Request, id: UUID) -> Answer:
+    """The lines of the run as CSV, oldest first."""
+    run = found(await request.read(runs.read_flow_run, id, request.now), "Flow run not found")
+    name = quote(f"{run['name']}-logs.csv", safe="")
+    return Answer(
+        200,
+        await csv_of(request.services.database, id),
+        {"content-disposition": f"attachment; filename=\"flow-run-logs.csv\"; filename*=UTF-8''{name}"},
+        "text/csv; charset=utf-8",
+    )

@@ -27,6 +27,12 @@ class Flow(Record, frozen=True, kw_only=True):
     labels: Labels | None = {}
 
 
+class FlowUpdate(Patch, frozen=True, kw_only=True):
+    """``PATCH /flows/{id}``."""
+
+    tags: list[str] | UnsetType = UNSET
+
+
 class FlowCreate(Body, frozen=True, kw_only=True):
     """``POST /flows/``: get or create by name."""
 
@@ -272,3 +278,13 @@ class DeploymentUpdate(Patch, frozen=True, kw_only=True):
     storage_document_id: UUID | UnsetType | None = UNSET
     infrastructure_document_id: UUID | UnsetType | None = UNSET
     version_info: VersionInfo | UnsetType | None = UNSET
+
+
+class PlanRuns(Body, frozen=True, kw_only=True):
+    """``POST /deployments/{id}/schedule``: which times of schedules get a run; ``min_time`` in seconds."""
+
+    start_time: Timestamp | None = None
+    end_time: Timestamp | None = None
+    min_time: Annotated[float, Meta(ge=0, le=3e9)] | None = None
+    min_runs: Annotated[int, Meta(ge=0)] | None = None
+    max_runs: Annotated[int, Meta(ge=0)] | None = None

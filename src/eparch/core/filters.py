@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from eparch.core.errors import Invalid, did_you_mean
+from eparch.core.listing import Bulk, BulkState, Span
 from eparch.core.model import Timestamp
 from eparch.core.pools import WorkerStatus
 from eparch.core.states import StateType
@@ -57,6 +58,10 @@ class Query:
     sort: str = "ID_DESC"
     limit: int = MAX_LIMIT
     offset: int = 0
+    page: int = 1
+    """Which page it is, counted from 1, where pages were asked for."""
+    more: Any = None
+    """What the body says beside conditions and order; the type is that of ``FilterBody.more``."""
 
     def shape(self) -> tuple[Any, ...]:
         """All of the query but its values: equal shapes have the same SQL."""
@@ -254,6 +259,14 @@ class FilterBody:
     """The default order; empty where the wire has no ``sort``."""
     counts: bool = False
     """A ``/count`` body has no sort, limit or offset."""
+    pages: bool = False
+    """A ``/paginate`` body has a page, counted from 1, and no offset."""
+    most: int = 0
+    """Rows of one answer, where they are not as many as the server says."""
+    needs: tuple[str, ...] = ()
+    """Keys that must be there."""
+    more: Any = None
+    """A body of other keys that stand beside the conditions; it has its own limit, if any."""
     own: str = ""
     """The key of the entity's own conditions, where it is not named after the entity."""
 
@@ -263,9 +276,11 @@ class FilterBody:
 
     def keys(self) -> tuple[str, ...]:
         """Every key that the body may have."""
+        if self.more is not None:
+            return (*self.takes, *self.more.__struct_fields__)
         if self.counts:
             return self.takes
-        return (*self.takes, *(("sort",) if self.sort else ()), "limit", "offset")
+        return (*self.takes, *(("sort",) if self.sort else ()), "limit", "page" if self.pages else "offset")
 
     def parse(self, body: Any, *, default_limit: int = MAX_LIMIT) -> Query:
         """The query that ``body`` (decoded JSON, null is an empty one) asks for.
@@ -280,19 +295,33 @@ class FilterBody:
             # Null is "not given", so it does no harm: Prefect's client sends `work_queues` to /flows/filter.
             if key not in self.keys() and value is not None:
                 raise _unknown(key, self.keys(), "body")
+        for key in self.needs:
+            if body.get(key) is None:
+                raise Invalid(f"Invalid body: `{key}` is missing.")
         groups = {
             self.entity_of(key): _parse_group(self.entity_of(key), value, f"body.{key}")
             for key in self.takes
             if (value := body.get(key)) is not None
         }
         where = groups.pop(self.entity, Group())
+        related = tuple(sorted((k, g) for k, g in groups.items() if g.parts))
+        if self.more is not None:
+            more = _more(body, self.more)
+            sort = self.sort or SORTS[self.entity][0]
+            return Query(self.entity, where, related, sort, getattr(more, "limit", default_limit), more=more)
+        most = self.most or default_limit
+        limit = _whole(body, "limit", most, most)
+        page = _whole(body, "page", 1, MAX_OFFSET // MAX_LIMIT) if self.pages else 1
+        if page < 1:
+            raise Invalid("Invalid page: must be greater than or equal to 1.")
         return Query(
-            entity=self.entity,
-            where=where,
-            related=tuple(sorted((k, g) for k, g in groups.items() if g.parts)),
+            self.entity,
+            where,
+            related,
             sort=self._sort(body),
-            limit=_whole(body, "limit", default_limit, default_limit),
-            offset=_whole(body, "offset", 0, MAX_OFFSET),
+            limit=limit,
+            offset=(page - 1) * limit if self.pages else _whole(body, "offset", 0, MAX_OFFSET),
+            page=page,
         )
 
     def _sort(self, body: dict[str, Any]) -> str:
@@ -301,6 +330,14 @@ class FilterBody:
             known = ", ".join(SORTS[self.entity])
             raise Invalid(f"Invalid sort: {sort!r} is not one of {known}.")
         return str(sort)
+
+
+def _more(body: dict[str, Any], kind: Any) -> Any:
+    given = {name: body[name] for name in kind.__struct_fields__ if body.get(name) is not None}
+    try:
+        return msgspec.convert(given, kind)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"Invalid body: {error}.") from error
 
 
 def _whole(body: dict[str, Any], key: str, default: int, most: int) -> int:
@@ -382,13 +419,33 @@ def _condition(name: str, op: str, kind: Any, value: Any, place: str) -> Conditi
     return Condition(name, op, converted)
 
 
-READ_FLOWS = FilterBody("flows", ("flows", "flow_runs", "task_runs", "deployments", "work_pools"), "NAME_ASC")
+_OF_FLOWS = ("flows", "flow_runs", "task_runs", "deployments", "work_pools")
+_OF_TASKS = ("flows", "flow_runs", "task_runs", "deployments")
+_WITH_QUEUES = (*_OF_FLOWS, "work_queues")
+
+READ_FLOWS = FilterBody("flows", _OF_FLOWS, "NAME_ASC")
+COUNT_FLOWS = FilterBody("flows", _OF_FLOWS, counts=True)
+PAGE_FLOWS = FilterBody("flows", _OF_FLOWS, "NAME_ASC", pages=True)
+DELETE_FLOWS = FilterBody("flows", ("flows",), more=Bulk)
 READ_FLOW_RUNS = FilterBody("flow_runs", _RUNS, "ID_DESC")
 COUNT_FLOW_RUNS = FilterBody("flow_runs", _RUNS, counts=True)
-READ_TASK_RUNS = FilterBody("task_runs", ("flows", "flow_runs", "task_runs", "deployments"), "ID_DESC")
+PAGE_FLOW_RUNS = FilterBody("flow_runs", _RUNS, "ID_DESC", pages=True)
+FLOW_RUN_HISTORY = FilterBody("flow_runs", _WITH_QUEUES, more=Span)
+SHORT_FLOW_RUNS = FilterBody("flow_runs", _OF_FLOWS, "EXPECTED_START_TIME_DESC", most=1000)
+DELETE_FLOW_RUNS = FilterBody("flow_runs", ("flow_runs",), more=Bulk)
+SET_FLOW_RUN_STATES = FilterBody("flow_runs", ("flow_runs",), more=BulkState)
+READ_TASK_RUNS = FilterBody("task_runs", _OF_TASKS, "ID_DESC")
+COUNT_TASK_RUNS = FilterBody("task_runs", _OF_TASKS, counts=True)
+PAGE_TASK_RUNS = FilterBody("task_runs", _OF_TASKS, "ID_DESC", pages=True)
+TASK_RUN_HISTORY = FilterBody("task_runs", _OF_TASKS, more=Span)
+TASK_RUN_OUTCOMES = FilterBody("task_runs", _WITH_QUEUES, counts=True, needs=("task_runs",))
 READ_DEPLOYMENTS = FilterBody("deployments", _RUNS, "NAME_ASC")
+COUNT_DEPLOYMENTS = FilterBody("deployments", _RUNS, counts=True)
+PAGE_DEPLOYMENTS = FilterBody("deployments", _RUNS, "NAME_ASC", pages=True)
+DELETE_DEPLOYMENTS = FilterBody("deployments", ("deployments",), more=Bulk)
 READ_LOGS = FilterBody("logs", ("logs",), "TIMESTAMP_ASC")
 READ_WORK_POOLS = FilterBody("work_pools", ("work_pools",))
+COUNT_WORK_POOLS = FilterBody("work_pools", ("work_pools",), counts=True)
 READ_WORK_QUEUES = FilterBody("work_queues", ("work_queues",))
 READ_WORKERS = FilterBody("workers", ("workers",))
 READ_ARTIFACTS = FilterBody("artifacts", _OF_ARTIFACTS, "ID_DESC")

@@ -113,6 +113,12 @@ class TaskRun(Record, frozen=True, kw_only=True):
     state: State | None = None
 
 
+class NamedTaskRun(TaskRun, frozen=True, kw_only=True):
+    """A task run with the name of its flow run (wire: ``UITaskRun``)."""
+
+    flow_run_name: str | None = None
+
+
 class FlowRunCreate(Body, frozen=True, kw_only=True):
     """``POST /flow_runs/``."""
 
@@ -180,6 +186,27 @@ class TaskRunCreate(Body, frozen=True, kw_only=True):
     labels: Labels | None = None
     task_inputs: dict[str, list[dict[str, Json]]] = {}
     state: StateCreate | None = None
+
+
+class TaskRunUpdate(Patch, frozen=True, kw_only=True):
+    """``PATCH /task_runs/{id}``."""
+
+    name: str | UnsetType | None = UNSET
+
+
+class CreatedRun(Value, frozen=True, kw_only=True):
+    """What became of one of several runs that were to be made (wire: ``FlowRunCreateResult``)."""
+
+    flow_run_id: UUID | None = None
+    status: str
+    """``CREATED`` or ``FAILED``."""
+    error: str | None = None
+
+
+class CreatedRuns(Value, frozen=True, kw_only=True):
+    """One result for each run, in the order in which they were asked for."""
+
+    results: list[CreatedRun] = []
 
 
 class SetState(Body, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from eparch.core.deployments import (
     DeploymentUpdate,
     Flow,
     FlowCreate,
+    FlowUpdate,
     is_settled_from,
     schedule_of,
     settled_schedule,
@@ -45,6 +46,27 @@ def create_flow(body: FlowCreate, now: datetime) -> Steps[Found]:
     )
     yield from deployments.insert_flow(flow)
     return msgspec.to_builtins(flow, builtin_types=(datetime, UUID)), True
+
+
+def update_flow(flow_id: UUID, patch: FlowUpdate, now: datetime) -> Steps[None]:
+    """Change what ``patch`` names.
+
+    Raises:
+        NotFound: there is no such flow.
+    """
+    if not (yield from deployments.write_flow(flow_id, {**changes(patch), "updated": now})):
+        raise NotFound("Flow not found")
+
+
+def delete_flow(flow_id: UUID) -> Steps[None]:
+    """Delete the flow with its deployments and runs; whoever waits for one of their slots looks again.
+
+    Raises:
+        NotFound: there is no such flow.
+    """
+    if not (yield from deployments.delete_flow(flow_id)):
+        raise NotFound("Flow not found")
+    yield Note("anything", None)
 
 
 def create_deployment(body: DeploymentCreate, now: datetime) -> Steps[Found]:

@@ -18,6 +18,7 @@ from eparch.core.pools import (
     WorkQueueCreate,
     WorkQueueUpdate,
 )
+from eparch.core.queue_status import DEFAULT_POOL
 from eparch.store import claims, pools, rows
 from eparch.store.statement import Note, Steps
 
@@ -174,6 +175,44 @@ def update_queue(pool_name: str, queue_name: str, patch: WorkQueueUpdate, now: d
         yield from _make_room(known, columns["priority"], now, of=queue_id)
     yield from pools.write_queue(queue_id, {**columns, "updated": now})
     yield Note("work", pool_id)
+
+
+def queue_place(
+    queue_id: UUID, now: datetime, message: str = "work queue not found"
+) -> Steps[tuple[str, str]]:
+    """The names of the queue's pool and of the queue.
+
+    Raises:
+        NotFound: there is no such queue; ``message`` is what the wire says then.
+    """
+    queue = yield from pools.read_queue(queue_id, now)
+    if queue is None:
+        raise NotFound(message)
+    return queue["work_pool_name"], queue["name"]
+
+
+def update_queue_by_id(queue_id: UUID, patch: WorkQueueUpdate, now: datetime) -> Steps[None]:
+    """Change what ``patch`` names; see ``update_queue``."""
+    pool_name, name = yield from queue_place(queue_id, now, f"Work Queue {queue_id} not found")
+    yield from update_queue(pool_name, name, patch, now)
+
+
+def delete_queue_by_id(queue_id: UUID, now: datetime) -> Steps[None]:
+    """Delete the queue; see ``delete_queue``."""
+    pool_name, name = yield from queue_place(queue_id, now)
+    yield from delete_queue(pool_name, name, now)
+
+
+def create_default_pool_queue(body: WorkQueueCreate, now: datetime) -> Steps[dict[str, Any]]:
+    """Make a queue without a pool, as agents had them: it comes into the default pool, which is made for it.
+
+    Raises:
+        Conflict: there is one of this name.
+    """
+    if (yield from claims.read_pool(DEFAULT_POOL)) is None:
+        yield from create_pool(WorkPoolCreate(name=DEFAULT_POOL), now)
+    made = yield from create_queue(DEFAULT_POOL, body, now)
+    return made
 
 
 def delete_queue(pool_name: str, queue_name: str, now: datetime) -> Steps[None]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import coolname
 
 from eparch.core import schedules
-from eparch.core.deployments import schedule_of
+from eparch.core.deployments import PlanRuns, schedule_of
 from eparch.core.errors import Unavailable
 from eparch.core.model import new_id
 from eparch.core.runs import Author, FlowRun
@@ -27,6 +28,9 @@ BATCH = 50
 
 AFTER_FAILURE = timedelta(minutes=5)
 """A schedule that could not be planned is tried again after this long."""
+
+MOST = 100
+"""Runs of one schedule that are made at once."""
 
 NEVER = timedelta(days=1)
 """A schedule without a next run is looked at again after this long."""
@@ -67,8 +71,46 @@ def plan(schedule_id: UUID, now: datetime) -> Steps[int]:
     schedule = yield from deployments.schedule_to_plan(schedule_id, now)
     if schedule is None:
         return 0
-    most = schedule["max_scheduled_runs"] or 100
+    most = schedule["max_scheduled_runs"] or MOST
     times = schedules.upcoming(schedule_of(schedule["schedule"]), now, max_runs=most)
+    made = yield from _make(schedule, times, now)
+    # When the first of them is past, one more is needed.
+    yield from deployments.scheduled_until(schedule["id"], times[0] if times else now + NEVER)
+    return made
+
+
+EVER = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+def plan_runs(deployment_id: UUID, body: PlanRuns, now: datetime) -> Steps[int]:
+    """Make the runs of the deployment's active schedules that ``body`` asks for; how many it were.
+
+    Times in the past make runs that are late, which fills what was missed. No deployment, no runs.
+
+    Raises:
+        ScheduleInvalid: a stored schedule cannot be used.
+    """
+    made = 0
+    for stored in (yield from deployments.read_schedules(deployment_id)):
+        schedule = yield from deployments.schedule_to_plan(stored.id, EVER)
+        if schedule is not None:
+            made += yield from _make(schedule, _asked(schedule, body, now), now)
+    return made
+
+
+def _asked(schedule: dict[str, Any], body: PlanRuns, now: datetime) -> list[datetime]:
+    most = min(body.max_runs if body.max_runs is not None else MOST, MOST)
+    times = schedules.upcoming(
+        schedule_of(schedule["schedule"]),
+        body.start_time or now,
+        max_runs=most,
+        min_runs=most if body.end_time is not None else body.min_runs if body.min_runs is not None else 3,
+        min_time=timedelta(seconds=body.min_time if body.min_time is not None else 3600.0),
+    )
+    return [when for when in times if body.end_time is None or when <= body.end_time]
+
+
+def _make(schedule: dict[str, Any], times: Sequence[datetime], now: datetime) -> Steps[int]:
     queue = template = flow = None
     if times:
         flow = yield from deployments.read_flow(schedule["flow_id"])
@@ -93,8 +135,6 @@ def plan(schedule_id: UUID, now: datetime) -> Steps[int]:
                 schedule_id=schedule["id"],
             )
             made += 1
-    # When the first of them is past, one more is needed.
-    yield from deployments.scheduled_until(schedule["id"], times[0] if times else now + NEVER)
     return made
 
 

@@ -153,6 +153,18 @@ def insert_flow(flow: Flow) -> Steps[None]:
     yield insert(_flow)(**{c.name: getattr(flow, c.name) for c in _flow.columns})
 
 
+def write_flow(flow_id: UUID, columns: dict[str, Any]) -> Steps[bool]:
+    """Change columns of the flow; False when there is none."""
+    found = yield update(_flow, frozenset(columns))(key_id=flow_id, **columns)
+    return bool(found)
+
+
+def delete_flow(flow_id: UUID) -> Steps[bool]:
+    """Delete the flow with its deployments and runs; False when there is none."""
+    found = yield delete(_flow)(key=flow_id)
+    return bool(found)
+
+
 def flow_value(flow_id: UUID) -> Steps[Flow | None]:
     """The flow as a value."""
     found = yield _FLOW_FULL(id=flow_id)

@@ -190,6 +190,64 @@ class JsonText(ColumnElement[str]):
         return self.column._from_objects
 
 
+class SecondsBetween(ColumnElement[float]):
+    """How many seconds ``later`` is after ``earlier``."""
+
+    inherit_cache = True
+    type = sa.Double()
+
+    def __init__(self, earlier: ColumnElement[Any], later: ColumnElement[Any]) -> None:
+        """Both are times: columns or values."""
+        self.earlier = earlier
+        self.later = later
+
+    @property
+    def _from_objects(self) -> Any:
+        return [*self.earlier._from_objects, *self.later._from_objects]
+
+
+class IntervalOf(ColumnElement[int]):
+    """The number of the interval of ``length`` microseconds that ``column`` lies in, from ``start`` on."""
+
+    inherit_cache = True
+    type = sa.BigInteger()
+
+    def __init__(self, column: ColumnElement[Any], start: str, length: str) -> None:
+        """``start`` and ``length`` are names of values."""
+        self.column = column
+        self.start = sa.bindparam(start, type_=column.type)
+        self.length = sa.bindparam(length, type_=sa.BigInteger)
+
+    @property
+    def _from_objects(self) -> Any:
+        return self.column._from_objects
+
+
+@compiles(SecondsBetween, "sqlite")
+def _seconds_sqlite(element: SecondsBetween, compiler: Any, **kw: Any) -> str:
+    later, earlier = compiler.process(element.later, **kw), compiler.process(element.earlier, **kw)
+    return f"(({later} - {earlier}) / 1000000.0)"
+
+
+@compiles(SecondsBetween, "postgresql")
+def _seconds_postgresql(element: SecondsBetween, compiler: Any, **kw: Any) -> str:
+    later, earlier = compiler.process(element.later, **kw), compiler.process(element.earlier, **kw)
+    return f"extract(epoch FROM {later} - {earlier})::double precision"
+
+
+@compiles(IntervalOf, "sqlite")
+def _interval_sqlite(element: IntervalOf, compiler: Any, **kw: Any) -> str:
+    column, start = compiler.process(element.column, **kw), compiler.process(element.start, **kw)
+    return f"(({column} - {start}) / {compiler.process(element.length, **kw)})"
+
+
+@compiles(IntervalOf, "postgresql")
+def _interval_postgresql(element: IntervalOf, compiler: Any, **kw: Any) -> str:
+    column, start = compiler.process(element.column, **kw), compiler.process(element.start, **kw)
+    length = compiler.process(element.length, **kw)
+    return f"div(extract(epoch FROM {column} - {start}) * 1000000, {length})::bigint"
+
+
 @compiles(NotByIndex, "sqlite")
 def _not_by_index_sqlite(element: NotByIndex, compiler: Any, **kw: Any) -> str:
     return f"+{compiler.process(element.column, **kw)}"

@@ -49,6 +49,20 @@ _SINCE = Statement(
     .order_by(_event.c.occurred, _event.c.id)
     .limit(sa.bindparam("limit", type_=sa.Integer))
 )
+_RUN_LOG = Statement(
+    sa.select(
+        _log.c.id, _log.c.timestamp, _log.c.level, _log.c.flow_run_id, _log.c.task_run_id, _log.c.message
+    )
+    .where(
+        _log.c.flow_run_id == param("flow_run_id", _log.c.flow_run_id),
+        _log.c.timestamp >= param("after_time", _log.c.timestamp),
+        sa.or_(
+            _log.c.timestamp > param("after_time", _log.c.timestamp), _log.c.id > param("after_id", _log.c.id)
+        ),
+    )
+    .order_by(_log.c.timestamp, _log.c.id)
+    .limit(sa.bindparam("limit", type_=sa.Integer))
+)
 _KNOWN = Statement(sa.select(_event.c.id).where(AnyOf(_event.c.id, "ids")))
 
 _PAYLOADS = Statement(sa.select(_event.c.id, _event.c.payload).where(AnyOf(_event.c.id, "ids")))
@@ -78,6 +92,12 @@ def read_logs(query: Query) -> Steps[list[dict[str, Any]]]:
     """A page of lines as the wire answers them."""
     found = yield bind(LOGS, query)
     return [dict(zip(_LOG_KEYS, row, strict=True)) for row in found]
+
+
+def run_log(flow_run_id: UUID, after: tuple[datetime, UUID], limit: int) -> Steps[Sequence[Sequence[Any]]]:
+    """``(id, timestamp, level, flow run, task run, message)`` of the run's lines after that time and id."""
+    found = yield _RUN_LOG(flow_run_id=flow_run_id, after_time=after[0], after_id=after[1], limit=limit)
+    return found
 
 
 def insert_artifact(artifact: Artifact) -> Steps[None]:

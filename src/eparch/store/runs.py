@@ -414,6 +414,12 @@ def write_task_run(run_id: UUID, columns: dict[str, Any]) -> Steps[bool]:
     return bool(found)
 
 
+def delete_task_run(run_id: UUID) -> Steps[bool]:
+    """Delete the task run with its history; False when there is none."""
+    found = yield delete(_task)(key=run_id)
+    return bool(found)
+
+
 _TASK_STATES_KNOWN = Statement(
     sa.select(_task.c.id, *(_task.c[name] for name in rows.TASK_PROGRESS)).where(AnyOf(_task.c.id, "ids")),
     types=rows.STATE_TYPES,

@@ -40,6 +40,10 @@ TABLES: dict[str, sa.Table] = {
     "saved_searches": t.saved_search,
 }
 
+_COUNTS = {entity: sa.select(sa.func.count()).select_from(table) for entity, table in TABLES.items()}
+
+_IDS = {entity: sa.select(table.c.id) for entity, table in TABLES.items()}
+
 _newer = t.artifact.alias("newer")
 
 _ALWAYS: dict[str, ColumnElement[bool]] = {
@@ -86,6 +90,8 @@ _VIA: dict[tuple[str, str], str] = {
     ("flow_runs", "work_pools"): "work_queues",
     ("task_runs", "flows"): "flow_runs",
     ("task_runs", "deployments"): "flow_runs",
+    ("task_runs", "work_pools"): "flow_runs",
+    ("task_runs", "work_queues"): "flow_runs",
     ("deployments", "work_pools"): "work_queues",
     ("deployments", "task_runs"): "flow_runs",
     ("flows", "task_runs"): "flow_runs",
@@ -101,17 +107,30 @@ Names = tuple[str, ...]
 """What each value of a query is called; one that is a list of one has a name of its own, see ``_is_any``."""
 
 
-def bind(select: sa.Select[Any], query: Query, *extra: str) -> Bound:
-    """``select`` narrowed, ordered and paged by ``query``; ``extra`` names further equal conditions."""
+def bind(select: sa.Select[Any], query: Query, *extra: str, wire: bool = True) -> Bound:
+    """``select`` narrowed, ordered and paged by ``query``; ``extra`` names further equal conditions.
+
+    ``wire``: the rows are only written into an answer.
+    """
     names, values = _named(query)
     values["limit"], values["offset"] = query.limit, query.offset
-    return Bound(_select(select, query.shape(), names, extra), values)
+    return Bound(_select(select, query.shape(), names, extra, wire), values)
 
 
 def bind_count(query: Query) -> Bound:
     """How many rows ``query`` has, its page aside."""
-    names, values = _named(query)
-    return Bound(_count(query.shape(), names), values)
+    return bind_all(_COUNTS[query.entity], query)
+
+
+def ids_of(query: Query) -> Bound:
+    """The ids of the rows that ``query`` has, in its order, within its limit."""
+    return bind(_IDS[query.entity], query, wire=False)
+
+
+def bind_all(select: sa.Select[Any], query: Query, **values: Any) -> Bound:
+    """``select`` over all rows that ``query`` has, without its order and page; ``values`` are its own."""
+    names, given = _named(query)
+    return Bound(_all(select, query.shape(), names), {**given, **values})
 
 
 def _named(query: Query) -> tuple[Names, dict[str, Any]]:
@@ -128,20 +147,19 @@ def _named(query: Query) -> tuple[Names, dict[str, Any]]:
 
 @lru_cache(maxsize=1024)
 def _select(
-    select: sa.Select[Any], shape: tuple[Any, ...], names: Names, extra: tuple[str, ...]
+    select: sa.Select[Any], shape: tuple[Any, ...], names: Names, extra: tuple[str, ...], wire: bool
 ) -> Statement:
     entity, _, _, sort = shape
     table = TABLES[entity]
     conditions = [table.c[name] == sa.bindparam(name, type_=table.c[name].type) for name in extra]
     narrowed = select.where(*conditions, *_conditions(shape, names)).order_by(*order(table, sort))
     limit, offset = sa.bindparam("limit", type_=sa.Integer), sa.bindparam("offset", type_=sa.BigInteger)
-    return Statement(narrowed.limit(limit).offset(offset), wire=True)
+    return Statement(narrowed.limit(limit).offset(offset), wire=wire)
 
 
 @lru_cache(maxsize=256)
-def _count(shape: tuple[Any, ...], names: Names) -> Statement:
-    table = TABLES[shape[0]]
-    return Statement(sa.select(sa.func.count()).select_from(table).where(*_conditions(shape, names)))
+def _all(select: sa.Select[Any], shape: tuple[Any, ...], names: Names) -> Statement:
+    return Statement(select.where(*_conditions(shape, names)))
 
 
 def order(table: sa.Table, sort: str) -> tuple[ColumnElement[Any], ...]:

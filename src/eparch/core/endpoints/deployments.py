@@ -12,10 +12,13 @@ from eparch.core.deployments import (
     DeploymentScheduleCreate,
     DeploymentScheduleUpdate,
     DeploymentUpdate,
+    PlanRuns,
 )
 from eparch.core.endpoint import Endpoint
+from eparch.core.listing import Deleted, Page
 from eparch.core.model import Body, Timestamp
-from eparch.core.runs import DeploymentFlowRunCreate, FlowRun
+from eparch.core.pools import WorkQueue
+from eparch.core.runs import CreatedRuns, DeploymentFlowRunCreate, FlowRun
 
 
 class DueDeploymentRuns(Body, frozen=True, kw_only=True):
@@ -92,4 +95,37 @@ update_deployment_schedule: Endpoint[None] = Endpoint(
 )
 delete_deployment_schedule: Endpoint[None] = Endpoint(
     "DELETE", "/deployments/{id}/schedules/{schedule_id}", None, status=204, tag="Deployments"
+)
+count_deployments: Endpoint[int] = Endpoint(
+    "POST", "/deployments/count", int, body=filters.COUNT_DEPLOYMENTS, tag="Deployments", idempotent=True
+)
+page_deployments: Endpoint[Page[Deployment]] = Endpoint(
+    "POST",
+    "/deployments/paginate",
+    Page[Deployment],
+    body=filters.PAGE_DEPLOYMENTS,
+    tag="Deployments",
+    idempotent=True,
+)
+delete_deployments: Endpoint[Deleted] = Endpoint(
+    "POST", "/deployments/bulk_delete", Deleted, body=filters.DELETE_DEPLOYMENTS, tag="Deployments"
+)
+create_deployment_flow_runs: Endpoint[CreatedRuns] = Endpoint(
+    "POST",
+    "/deployments/{id}/create_flow_run/bulk",
+    CreatedRuns,
+    body=list[DeploymentFlowRunCreate],
+    tag="Deployments",
+)
+pause_deployment: Endpoint[None] = Endpoint(
+    "POST", "/deployments/{id}/pause_deployment", None, tag="Deployments", idempotent=True
+)
+resume_deployment: Endpoint[None] = Endpoint(
+    "POST", "/deployments/{id}/resume_deployment", None, tag="Deployments", idempotent=True
+)
+plan_deployment_runs: Endpoint[None] = Endpoint(
+    "POST", "/deployments/{id}/schedule", None, body=PlanRuns, tag="Deployments", idempotent=True
+)
+check_deployment_queue: Endpoint[list[WorkQueue]] = Endpoint(
+    "GET", "/deployments/{id}/work_queue_check", list[WorkQueue], tag="Deployments"
 )

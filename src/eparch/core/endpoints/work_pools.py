@@ -20,6 +20,7 @@ from eparch.core.pools import (
     WorkQueueCreate,
     WorkQueueUpdate,
 )
+from eparch.core.queue_status import PoolSlots, PoolSlotsPage
 
 create_work_pool: Endpoint[WorkPool] = Endpoint(
     "POST", "/work_pools/", WorkPool, body=WorkPoolCreate, status=201, tag="Work Pools"
@@ -97,6 +98,17 @@ read_workers: Endpoint[list[Worker]] = Endpoint(
     "/work_pools/{work_pool_name}/workers/filter",
     list[Worker],
     body=filters.READ_WORKERS,
+    tag="Work Pools",
+    idempotent=True,
+)
+count_work_pools: Endpoint[int] = Endpoint(
+    "POST", "/work_pools/count", int, body=filters.COUNT_WORK_POOLS, tag="Work Pools", idempotent=True
+)
+read_work_pool_slots: Endpoint[PoolSlots] = Endpoint(
+    "POST",
+    "/work_pools/{name}/concurrency_status",
+    PoolSlots,
+    body=PoolSlotsPage,
     tag="Work Pools",
     idempotent=True,
 )
