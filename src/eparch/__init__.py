@@ -25,10 +25,14 @@ if TYPE_CHECKING:
     from eparch.sdk.futures import as_completed as as_completed
     from eparch.sdk.futures import wait as wait
     from eparch.sdk.logs import get_run_logger as get_run_logger
+    from eparch.sdk.pausing import pause_flow_run as pause_flow_run
+    from eparch.sdk.pausing import resume_flow_run as resume_flow_run
+    from eparch.sdk.pausing import suspend_flow_run as suspend_flow_run
     from eparch.sdk.retries import exponential_backoff as exponential_backoff
     from eparch.sdk.runners import ThreadPoolTaskRunner as ThreadPoolTaskRunner
     from eparch.sdk.task import Task as Task
     from eparch.sdk.task import task as task
+    from eparch.sdk.variables import Variable as Variable
 
 _STATES = (
     "AwaitingRetry",
@@ -51,6 +55,7 @@ _HOME_OF: dict[str, str] = {
     "Flow": "eparch.sdk.flow",
     "Task": "eparch.sdk.task",
     "ThreadPoolTaskRunner": "eparch.sdk.runners",
+    "Variable": "eparch.sdk.variables",
     "allow_failure": "eparch.sdk.annotations",
     "as_completed": "eparch.sdk.futures",
     "create_link_artifact": "eparch.sdk.artifacts",
@@ -59,6 +64,9 @@ _HOME_OF: dict[str, str] = {
     "exponential_backoff": "eparch.sdk.retries",
     "flow": "eparch.sdk.flow",
     "get_run_logger": "eparch.sdk.logs",
+    "pause_flow_run": "eparch.sdk.pausing",
+    "resume_flow_run": "eparch.sdk.pausing",
+    "suspend_flow_run": "eparch.sdk.pausing",
     "opaque": "eparch.sdk.annotations",
     "quote": "eparch.sdk.annotations",
     "tags": "eparch.sdk.context",

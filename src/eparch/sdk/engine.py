@@ -48,6 +48,10 @@ CRASH_SECONDS = 3.0
 """How long a process that is being ended waits for its tasks: it has seconds before it is killed."""
 
 
+class Suspension(BaseException):
+    """The run was suspended: its process leaves it, and no code of the flow may catch that by chance."""
+
+
 class Run(Protocol):
     """What the engine must know of the run whose life it leads."""
 
@@ -135,6 +139,10 @@ def live(run: Run, authority: Authority) -> Engine:
     except Aborted as error:
         yield Log(logging.ERROR, f"{run.noun} was aborted: {error}")
         raise
+    except Suspension as left:
+        yield Settle(drop=False)
+        yield Flush()
+        raise PausedRun("The run is suspended; it goes on when somebody resumes it.") from left
     except (Exception, GeneratorExit):
         raise
     except BaseException as error:

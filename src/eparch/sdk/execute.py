@@ -124,9 +124,14 @@ def _load(record: FlowRun, session: Session, lines: RunLogger) -> Flow[..., Any]
             "The run has no entrypoint.", fix="Deploy the flow with an entrypoint, and run the deployment."
         )
     if deployment.pull_steps:
+        from eparch.steps.references import ServerReferences
         from eparch.steps.runner import run_steps
 
-        outputs = run_steps(deployment.pull_steps, on_output=lambda line: lines.info("%s", line))
+        outputs = run_steps(
+            deployment.pull_steps,
+            on_output=lambda line: lines.info("%s", line),
+            references=ServerReferences(session.client),
+        )
         folder = outputs.get("directory")
     else:
         folder = deployment.path
