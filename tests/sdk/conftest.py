@@ -14,6 +14,7 @@ import pytest
 
 from eparch.core import calls
 from eparch.core.calls import Call
+from eparch.core.concurrency import Lease
 from eparch.core.deployments import Flow
 from eparch.core.errors import NotFound
 from eparch.core.events import Event
@@ -163,6 +164,7 @@ HANDLERS: dict[Any, Callable[[Ledger, Call[Any], Any], Any]] = {
     calls.create_events: lambda ledger, call, body: ledger.events.extend(body),
     calls.create_logs: lambda ledger, call, body: ledger.lines.extend(body),
     calls.create_artifact: _create_artifact,
+    calls.lease_slots: lambda ledger, call, body: Lease(lease_id=new_id(), limits=[]),
 }
 
 

@@ -538,3 +538,19 @@ def test_with_options_keeps_the_rest() -> None:
 
 def test_a_timeout_error_is_one_of_pythons() -> None:
     assert issubclass(TimedOut, TimeoutError)
+
+
+def test_only_tags_are_asked_about_and_not_often(ledger: Ledger) -> None:
+    @task
+    def plain() -> None: ...
+
+    @flow
+    def many() -> None:
+        plain()
+        for _ in range(3):
+            plain.with_options(tags=["only-asked-about-once"])()
+
+    many()
+    (asked,) = [call for call in ledger.calls if call.endpoint is calls.lease_slots]
+    assert asked.body.names == ["tag:only-asked-about-once"]
+    assert asked.body.holder.type == "task_run"

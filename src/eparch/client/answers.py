@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from eparch.client.retries import retry_after_of
 from eparch.core.calls import Call
 from eparch.core.errors import (
     EparchError,
     Forbidden,
+    Locked,
     NotFound,
     Unauthorized,
     Unavailable,
@@ -106,6 +109,9 @@ def error_of(answer: Answer, method: str, path: str, api_url: str) -> EparchErro
             why=message,
             fix="Try again later.",
         )
+    if answer.status == 423:
+        after = retry_after_of(answer.headers.get("retry-after"), datetime.now(UTC))
+        return Locked(message or None, retry_after=after)
     error = from_status(answer.status, message or f"The server answered with status {answer.status}.")
     error.why = why or error.why
     error.fix = str(fields.get("fix") or "") if fields else ""

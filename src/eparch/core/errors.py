@@ -191,6 +191,14 @@ class TimedOut(RunError, TimeoutError):
     """The run took longer than its timeout."""
 
 
+class NoSlots(EparchError):
+    """Slots of a concurrency limit could not be taken."""
+
+
+class NoSlotsInTime(EparchError, TimeoutError):
+    """No slot of a concurrency limit got free in time."""
+
+
 class Aborted(RunError):
     """The server told this process to stop running it."""
 

@@ -53,6 +53,11 @@ _LOGS = _from(_SDK + "logs", "get_logger", "get_run_logger")
 _RUNNERS = _from(_SDK + "runners", "ThreadPoolTaskRunner", ConcurrentTaskRunner="ThreadPoolTaskRunner")
 _FLOWS = _from(_SDK + "flow", "Flow", "flow")
 _TASKS = _from(_SDK + "task", "Task", "task")
+_SLOT_ERRORS = _from(
+    "eparch.core.errors",
+    AcquireConcurrencySlotTimeoutError="NoSlotsInTime",
+    ConcurrencySlotAcquisitionError="NoSlots",
+)
 
 NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "prefect": {
@@ -80,6 +85,14 @@ NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "prefect.client": {},
     "prefect.client.schemas": _OBJECTS,
     "prefect.client.schemas.objects": _OBJECTS,
+    "prefect.concurrency": {},
+    "prefect.concurrency.asyncio": _from(
+        _SDK + "concurrency",
+        "concurrency",
+        rate_limit="rate_limit_async",
+    )
+    | _SLOT_ERRORS,
+    "prefect.concurrency.sync": _from(_SDK + "concurrency", "concurrency", "rate_limit") | _SLOT_ERRORS,
     "prefect.context": {
         **_from(_SDK + "context", "get_run_context", "tags"),
         **_from(_SDK + "flow_run", "FlowRunContext"),

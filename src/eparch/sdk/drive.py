@@ -31,12 +31,14 @@ from eparch.sdk.effects import (
     Flush,
     Log,
     Now,
+    Occupy,
     Propose,
     Record,
     Rename,
     Settle,
     Sleep,
     Stamp,
+    Vacate,
 )
 from eparch.sdk.engine import Engine
 
@@ -225,11 +227,13 @@ PERFORM: dict[type[Effect], Callable[[Any, Any], Any]] = {
     Flush: lambda run, effect: run.session.reporter.flush(effect.timeout),
     Log: _log,
     Now: lambda run, effect: datetime.now(UTC),
+    Occupy: lambda run, effect: run.occupy(),
     Propose: _propose,
     Record: lambda run, effect: run.enter(effect.state),
     Rename: lambda run, effect: run.rename(effect.name),
     Settle: lambda run, effect: run.settle(effect.drop, effect.timeout),
     Sleep: _sleep,
     Stamp: lambda run, effect: run.stamp(effect.state),
+    Vacate: lambda run, effect: run.vacate(),
 }
 """How each effect is performed, in a thread that may block."""

@@ -57,6 +57,20 @@ class Call(Effect):
 
 
 @dataclass(slots=True)
+class Occupy(Effect):
+    """Take a slot of each limit on the run's tags, waiting for it. No reply."""
+
+    blocks: ClassVar[bool] = True
+
+
+@dataclass(slots=True)
+class Vacate(Effect):
+    """Give back what ``Occupy`` took. No reply."""
+
+    blocks: ClassVar[bool] = True
+
+
+@dataclass(slots=True)
 class Rename(Effect):
     """Give the run another name."""
 

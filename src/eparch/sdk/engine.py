@@ -26,12 +26,14 @@ from eparch.sdk.effects import (
     Flush,
     Log,
     Now,
+    Occupy,
     Propose,
     Record,
     Rename,
     Settle,
     Sleep,
     Stamp,
+    Vacate,
 )
 from eparch.sdk.results import Raised
 from eparch.sdk.retries import Delays, delay_before, jittered
@@ -274,9 +276,25 @@ class LocalAuthority:
     jitter: float | None
     condition: Callable[..., Any] | None
     run: Run
+    limited: bool = False
+    """The run has tags, which may have limits: it holds slots of them from its first attempt to its end."""
     attempt: int = 0
 
     def propose(self, proposed: StateCreate) -> Engine:
+        """Enter ``proposed`` or what the policy makes of it, with slots of the run's tags while it runs."""
+        if not self.limited:
+            return (yield from self._decided(proposed))
+        if proposed.type is StateType.RUNNING:
+            try:
+                yield Occupy()
+            except Exception as error:
+                return (yield from _record(failed(error, "No slot of its tags could be taken.")))
+        state = yield from self._decided(proposed)
+        if state.is_final():
+            yield Vacate()
+        return state
+
+    def _decided(self, proposed: StateCreate) -> Engine:
         """Enter ``proposed``, or, when it is a failure and another attempt is due, that attempt."""
         if proposed.type is not StateType.FAILED:
             return (yield from _record(proposed))

@@ -115,7 +115,14 @@ class Task(Definition, Generic[P, R]):
         condition = self.retry_condition_fn
         return live(
             run,
-            LocalAuthority(self.retries, self.retry_delays, self.retry_jitter_factor, condition, run),
+            LocalAuthority(
+                self.retries,
+                self.retry_delays,
+                self.retry_jitter_factor,
+                condition,
+                run,
+                limited=bool(run.record.tags),
+            ),
         )
 
     @overload

@@ -28,6 +28,7 @@ from eparch.sdk.task_events import related_of, task_event
 from eparch.sdk.text import printable
 
 if TYPE_CHECKING:
+    from eparch.sdk.concurrency import Slots
     from eparch.sdk.flow_run import FlowRunContext
     from eparch.sdk.task import Task
 
@@ -50,6 +51,7 @@ class TaskRunContext(RunContext):
         "_last_event",
         "_logger",
         "_related",
+        "_slots",
         "flow_context",
         "log_prints",
         "marked",
@@ -84,6 +86,7 @@ class TaskRunContext(RunContext):
         self.log_prints = should_log_prints(task.log_prints)
         self._logger: RunLogger | None = None
         self._last_event: UUID | None = None
+        self._slots: Slots | None = None
         self.marked = False
         self.upstream: list[Future[Any]] = []
         tags = task.tags | context.current_tags.get()
@@ -223,6 +226,18 @@ class TaskRunContext(RunContext):
             elif before is None:
                 flow.live.add(self)
         return state
+
+    def occupy(self) -> None:
+        """Take a slot of each limit on the tags of this run, waiting for it (wire 4.5)."""
+        from eparch.sdk.concurrency import slots_of_tags
+
+        self._slots = slots_of_tags(self)
+
+    def vacate(self) -> None:
+        """Give back what ``occupy`` took."""
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            slots.release()
 
     def rename(self, name: str) -> None:
         """Give the run another name; its next state tells the server."""
