@@ -282,6 +282,7 @@ def create_app(
     from eparch.api import (  # noqa: F401
         concurrency,
         deployments,
+        event_pages,
         events,
         inputs,
         listing,

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from eparch.api.router import HANDLERS, is_uuid, parameters_of
+from eparch.api.router import HANDLERS, argument_of, is_uuid, parameters_of
 from eparch.core.calls import Endpoint
 from eparch.core.filters import FIELDS, MAX_LIMIT, SORTS, FilterBody
 from eparch.version import __version__
@@ -167,7 +167,8 @@ def _asked(endpoint: Endpoint[Any]) -> list[tuple[str, bool]]:
     route = HANDLERS.get((endpoint.method, endpoint.path))
     given = inspect.signature(route.handler).parameters if route is not None else {}
     return [
-        (name, name not in given or given[name].default is inspect.Parameter.empty) for name in endpoint.query
+        (name, (own := given.get(argument_of(name))) is None or own.default is inspect.Parameter.empty)
+        for name in endpoint.query
     ]
 
 

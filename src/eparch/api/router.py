@@ -57,6 +57,11 @@ def is_uuid(parameter: str) -> bool:
     return (parameter == "id" or parameter.endswith("_id")) and parameter not in _TEXT_PARAMETERS
 
 
+def argument_of(parameter: str) -> str:
+    """What a handler calls the query parameter ``parameter``."""
+    return parameter.replace("-", "_")
+
+
 def parameters_of(path: str) -> list[str]:
     """The names in the braces of ``path``, in order."""
     return [name for _, name, _, _ in string.Formatter().parse(path) if name]
@@ -91,7 +96,7 @@ class Route:
         hints.pop("return", None)
         given = inspect.signature(self.handler).parameters
         place = f"{self.handler.__module__}.{self.handler.__qualname__}"
-        wanted = ["request", *self._names, *self.endpoint.query]
+        wanted = ["request", *self._names, *map(argument_of, self.endpoint.query)]
         if self.endpoint.body is not None:
             wanted.append("body")
         if set(given) != set(wanted):
@@ -103,7 +108,8 @@ class Route:
         if hints.get("body") != body:
             raise TypeError(f"{place}: body is a {body}")
         for name in self.endpoint.query:
-            self._query[name] = (hints[name], given[name].default)
+            argument = argument_of(name)
+            self._query[name] = (hints[argument], given[argument].default)
 
     async def call(self, request: Request, values: list[Any]) -> Answer:
         """The answer of the handler; ``values`` are those of the path, in order.
@@ -135,7 +141,7 @@ class Route:
             if "\x00" in pairs[name]:
                 raise Invalid(f"The query parameter {name} cannot hold NUL.")
             try:
-                found[name] = msgspec.convert(pairs[name], kind, strict=False)
+                found[argument_of(name)] = msgspec.convert(pairs[name], kind, strict=False)
             except msgspec.ValidationError as error:
                 detail = {
                     "type": "value_error",
