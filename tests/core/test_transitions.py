@@ -75,7 +75,7 @@ def test_w21_the_holder_of_the_claim_may_give_a_new_reason() -> None:
 
 
 @pytest.mark.parametrize("type_", [T.SCHEDULED, T.PENDING])
-@pytest.mark.parametrize(("early", "seconds"), [(90.0, 90), (1.4, 1), (0.6, 1)])
+@pytest.mark.parametrize(("early", "seconds"), [(90.0, 90), (1.4, 2), (0.6, 1), (0.001, 1)])
 def test_wire41_running_before_its_time_waits_whole_seconds(
     type_: StateType, early: float, seconds: int
 ) -> None:
@@ -86,7 +86,7 @@ def test_wire41_running_before_its_time_waits_whole_seconds(
     assert type(decision.delay_seconds) is int
 
 
-@pytest.mark.parametrize("early", [0.4, 0.0, -10.0])
+@pytest.mark.parametrize("early", [0.0, -10.0])
 def test_wire41_running_at_its_time_is_accepted(early: float) -> None:
     run = a_flow(a_state(T.PENDING, scheduled_time=NOW + timedelta(seconds=early)))
     assert accepted(decide(run, to(T.RUNNING), Facts(), NOW)).effects.claim == "keep"

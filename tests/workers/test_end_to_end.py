@@ -137,8 +137,7 @@ def test_w7_a_run_is_taken_before_its_time_and_begins_at_it(place):
     stored = place.client.send(calls.read_flow_run(id=run.id))
     assert stored.state is not None
     assert stored.state.is_completed(), place.log()
-    # The server admits it from half a second before (wire 4.1).
-    assert stored.start_time >= when - timedelta(seconds=0.5)
+    assert stored.start_time >= when
 
 
 def test_w17_a_run_that_is_killed_is_crashed_with_its_last_words(place):

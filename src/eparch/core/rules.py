@@ -301,16 +301,16 @@ def copy_scheduled_time(case: Case) -> None:
 
 def _seconds_early(case: Case) -> int:
     due = case.current.state_details.scheduled_time
-    return 0 if due is None else math.floor((due - case.now).total_seconds() + 0.5)
+    return 0 if due is None else math.ceil((due - case.now).total_seconds())
 
 
 def is_too_early(case: Case) -> bool:
-    """The scheduled time is half a second ahead, or more."""
+    """The scheduled time is ahead."""
     return _seconds_early(case) > 0
 
 
 def wait_for_time(case: Case) -> Decision:
-    """Wait whole seconds, rounded."""
+    """Wait whole seconds, rounded up: user code never begins before its time (row W7)."""
     return Wait(delay_seconds=_seconds_early(case), reason="The run's scheduled time has not come.")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import msgspec
@@ -258,13 +258,19 @@ class ServerAuthority:
 
     def propose(self, proposed: StateCreate) -> Engine:
         """Ask until there is an answer other than WAIT."""
+        asked: datetime | None = None
         while True:
             answer: StateAnswer = yield Propose(proposed)
             if answer.status is not SetStateStatus.WAIT:
-                break
+                return decided(proposed, answer)
             delay = answer.details.delay_seconds
-            yield Sleep(seconds=float(delay) if isinstance(delay, int) else 1.0)
-        return decided(proposed, answer)
+            due = answer.state.state_details.scheduled_time if answer.state is not None else None
+            if due is not None and due != asked:
+                # The delay is in whole seconds, the time is exact; but by the server's clock, not by ours.
+                asked = due
+                yield Sleep(until=due)
+            else:
+                yield Sleep(seconds=float(delay) if isinstance(delay, int) else 1.0)
 
 
 @dataclass(slots=True)
