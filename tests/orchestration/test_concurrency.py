@@ -25,7 +25,7 @@ from eparch.core.runs import SetState, StateAnswer
 from eparch.core.states import StateType
 from eparch.orchestration import concurrency
 from eparch.orchestration.concurrency import Denied
-from eparch.orchestration.runs import delete_flow_run
+from eparch.orchestration.runs import delete_flow_run, delete_task_run
 from eparch.orchestration.transition import set_task_run_state
 from eparch.orchestration.watchdog import Watchdog
 from eparch.store.concurrency import any_lapsed
@@ -252,6 +252,14 @@ async def test_pain_5_what_a_run_and_its_tasks_hold_is_free_when_it_ends(world: 
         world.pass_seconds(31)
         await Watchdog().run_once(world.database, world.now)
     assert await held(world) == 1
+
+
+async def test_pain_5_a_deleted_task_run_holds_nothing(world: World) -> None:
+    await limit(world)
+    task = await world.dummy_task(await world.ad_hoc())
+    assert await lease(world, holder=Holder(type="task_run", id=task))
+    await world.database.write(delete_task_run, task)
+    assert await held(world) == 0
 
 
 async def test_slots_of_tags_are_taken_and_given_back_by_states_of_task_runs(world: World) -> None:

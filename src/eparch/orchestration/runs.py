@@ -81,11 +81,12 @@ def update_task_run(run_id: UUID, patch: TaskRunUpdate, now: datetime) -> Steps[
 
 
 def delete_task_run(run_id: UUID) -> Steps[None]:
-    """Delete the task run with its history.
+    """Delete the task run with its history; the slots that it held are free.
 
     Raises:
         NotFound: there is no such task run.
     """
+    yield from concurrency.release_run(run_id)
     if not (yield from runs.delete_task_run(run_id)):
         raise NotFound("Task not found")
 
