@@ -14,11 +14,13 @@ from eparch.core.calls import Call
 from eparch.core.deployments import Deployment, DeploymentCreate, DeploymentSchedule, Flow
 from eparch.core.errors import (
     EparchError,
+    NotFound,
     SourceError,
     SourceErrors,
 )
 from eparch.core.model import new_id
 from eparch.core.pools import Worker, WorkerStatus, WorkPool
+from eparch.core.variables import Variable
 from eparch.deploy.apply import deploy
 from eparch.deploy.request import DeployRequest, DeployResult
 
@@ -57,6 +59,7 @@ class Shelf:
         self.workers: list[Worker] = []
         self.calls: list[str] = []
         self.refused: dict[str, EparchError] = {}
+        self.variables: dict[str, Any] = {}
         self.add_pool("local")
 
     def add_pool(self, name: str, type: str = "process", **fields: Any) -> None:
@@ -70,6 +73,13 @@ class Shelf:
             return self.flows.setdefault(flow.name, flow)
         if call.endpoint is calls.create_deployment:
             return self.create(call.body)
+        if call.endpoint is calls.read_variable_by_name:
+            name = call.path.rpartition("/")[2]
+            if name not in self.variables:
+                raise NotFound("Variable not found.")
+            return Variable(id=new_id(), name=name, value=self.variables[name])
+        if call.endpoint is calls.read_variables:
+            return [Variable(id=new_id(), name=name, value=None) for name in self.variables]
         if call.endpoint is calls.read_workers:
             return [one for one in self.workers if one.status is WorkerStatus.ONLINE]
         return self.filter(call.endpoint, call.body)

@@ -41,6 +41,7 @@ from eparch.deploy.request import Deployed, DeployRequest, DeployResult
 from eparch.deploy.scan import FoundFlow, read_flow
 from eparch.deploy.selection import Chosen, empty_project, refuse_two_ways, select
 from eparch.settings import Settings
+from eparch.steps.references import ServerReferences
 
 T = TypeVar("T")
 Tell = Callable[[str], None]
@@ -99,12 +100,13 @@ class _Deploying:
         self.flows: dict[str, FoundFlow] = {}
         self.pools = Pools()
         self._offline = False
+        self.references = ServerReferences(client)
 
     def run(self) -> DeployResult:
         refuse_two_ways(self.request)
         refuse_unsupported(self.request)
         project = self._project()
-        chosen = select(project, self.request, self._flow_name, _lookup({}))
+        chosen = select(project, self.request, self._flow_name, _lookup({}, references=self.references))
         for note in project.notes:
             self.tell(f"{note.position}: {note.message}")
         drafts = [self._draft(one) for one in chosen]
@@ -189,7 +191,7 @@ class _Deploying:
         chosen = draft.chosen
         if chosen.deployment.errors:
             return None
-        lookup = _lookup(draft.outputs, later=later)
+        lookup = _lookup(draft.outputs, later=later, references=self.references)
         try:
             return render_deployment(
                 chosen.project, chosen.deployment, lookup, known=known_names(draft.outputs)
@@ -232,7 +234,7 @@ class _Deploying:
     # Building
 
     def _build(self, drafts: list[_Draft]) -> None:
-        builder = Builder(self.root, self.tell)
+        builder = Builder(self.root, self.tell, self.references)
         for draft in drafts:
             for section in ("build", "push"):
                 steps = draft.chosen.project.steps(section, draft.chosen.deployment) or []
@@ -370,12 +372,14 @@ def _named_pools(names: list[str]) -> dict[str, Any]:
     return {"work_pools": {"name": {"any_": names}}}
 
 
-def _lookup(outputs: dict[str, Json], *, later: bool = False) -> Lookup:
+def _lookup(outputs: dict[str, Json], *, later: bool = False, references: ServerReferences) -> Lookup:
     """What placeholders stand for; with ``later`` an output that is missing stands for itself."""
 
     def look_up(found: Placeholder) -> Any:
         if found.kind is Kind.ENV:
             return os.environ.get(found.key, UNSET)
+        if found.kind is Kind.VARIABLE:
+            return references.variable(found.key)
         if found.kind is Kind.OUTPUT:
             value = find(outputs, found.name)
             return found.text if value is UNSET and later else value

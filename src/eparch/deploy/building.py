@@ -8,11 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eparch.core.errors import StepFailed
 from eparch.core.model import Json, encode
 from eparch.core.templates import Kind, lookup_in, placeholders, render, unresolved
 from eparch.deploy.steps import Step
+
+if TYPE_CHECKING:
+    from eparch.steps.runner import References
 
 _OUTPUTS = frozenset({Kind.OUTPUT})
 
@@ -20,9 +24,12 @@ _OUTPUTS = frozenset({Kind.OUTPUT})
 class Builder:
     """The steps that ran for one command, and what came out of them."""
 
-    def __init__(self, root: Path, tell: Callable[[str], None]) -> None:
-        """Steps start in ``root``; what they print goes to ``tell``, line by line."""
-        self.root, self.tell = root, tell
+    def __init__(self, root: Path, tell: Callable[[str], None], references: References | None = None) -> None:
+        """Steps start in ``root``; what they print goes to ``tell``, line by line.
+
+        ``references`` are the variables that they can name.
+        """
+        self.root, self.tell, self.references = root, tell, references
         self._done: dict[bytes, dict[str, Json]] = {}
 
     def run(self, section: str, steps: list[Step], outputs: dict[str, Json]) -> dict[str, Json]:
@@ -49,7 +56,12 @@ class Builder:
         if key not in self._done:
             self.tell(f"{section}: {step.function}")
             try:
-                self._done[key] = run_steps([stored], upstream=_needed(stored, outputs), on_output=self.tell)
+                self._done[key] = run_steps(
+                    [stored],
+                    upstream=_needed(stored, outputs),
+                    on_output=self.tell,
+                    references=self.references,
+                )
             except StepFailed as error:
                 what = error.message.removeprefix("Step 1 ")
                 message = f"{step.position}: {section} step {what}"

@@ -14,7 +14,7 @@ from pathlib import Path as FilePath
 import msgspec
 
 from eparch.core.deployments import CollisionStrategy, ConcurrencyOptions, DeploymentScheduleCreate
-from eparch.core.errors import SourceError, SourceErrors, TemplateInvalid, did_you_mean
+from eparch.core.errors import NotFound, SourceError, SourceErrors, TemplateInvalid, did_you_mean
 from eparch.core.model import UNSET, Json, Value
 from eparch.core.templates import (
     RESOLVABLE,
@@ -431,8 +431,15 @@ def _refuse_unresolved(
             continue
         if found.kind is Kind.FILTER:
             findings.errors.append(_placed(refuse_filter(found), found, path, findings.document))
-        elif lookup(found) is UNSET:
-            findings.errors.append(_placed(_unresolved(found, known), found, path, findings.document))
+        elif (error := _missing(found, lookup, known)) is not None:
+            findings.errors.append(_placed(error, found, path, findings.document))
+
+
+def _missing(found: Placeholder, lookup: Lookup, known: Collection[str]) -> TemplateInvalid | None:
+    try:
+        return _unresolved(found, known) if lookup(found) is UNSET else None
+    except NotFound as error:
+        return TemplateInvalid(error.message, why=error.why, fix=error.fix)
 
 
 def _unresolved(found: Placeholder, known: Collection[str]) -> TemplateInvalid:
