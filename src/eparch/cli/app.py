@@ -20,6 +20,7 @@ _CLI = "eparch.cli"
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "api": (f"{_CLI}.api:api", "Send any request to the server."),
+    "artifact": (f"{_CLI}.artifact:artifact", "What runs have made for people to look at."),
     "completion": (f"{_CLI}.completion:completion", "Print the completion script of a shell."),
     "concurrency-limit": (
         f"{_CLI}.concurrency_limit:concurrency_limit",
@@ -38,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "profile": (f"{_CLI}.profile:profile", "Named sets of settings."),
     "run": (f"{_CLI}.run:run", "Run a file of flows here and now."),
     "server": (f"{_CLI}.server:server", "Start and stop the server."),
+    "variable": (f"{_CLI}.variable:variable", "Named values on the server."),
     "version": (f"{_CLI}.versions:version", "Versions of everything that matters."),
     "work-pool": (f"{_CLI}.work_pool:work_pool", "Work pools: where runs wait for workers."),
     "work-queue": (f"{_CLI}.work_queue:work_queue", "Queues inside work pools."),

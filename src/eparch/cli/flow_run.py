@@ -257,6 +257,29 @@ def retry(session: Session, runs: tuple[str, ...], yes: bool, dry_run: bool) -> 
     _tell_each(session, found)
 
 
+@flow_run.command("resume", example="eparch flow-run resume calm-otter --input count=3")
+@click.argument("run")
+@click.option("--input", "pairs", metavar="KEY=VALUE", multiple=True, help="What it asks for; repeatable.")
+@click.pass_obj
+def resume(session: Session, run: str, pairs: tuple[str, ...]) -> None:
+    """Let a paused flow run go on, with what it asked for."""
+    from eparch.cli.values import read_pairs
+    from eparch.core.inputs import ResumeFlowRun
+    from eparch.core.runs import SetStateStatus
+
+    found = lookup.find_run(session, run)
+    body = ResumeFlowRun(run_input=read_pairs(pairs, "--input") if pairs else None)
+    answer = session.send(calls.resume_flow_run(id=found.id, body=body))
+    if answer.status is not SetStateStatus.ACCEPT:
+        reason = answer.details.reason
+        raise Conflict(
+            f"The flow run {found.name!r} cannot be resumed: it is {found.state_name}.",
+            why=reason if isinstance(reason, str) else "",
+        )
+    session.note(f"Flow run {found.name!r} is {answer.state.name if answer.state else 'resumed'}.")
+    _tell_each(session, [found])
+
+
 @flow_run.command("delete", example="eparch flow-run delete calm-otter -y")
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
