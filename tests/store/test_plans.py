@@ -11,13 +11,27 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from eparch.core import filters
 from eparch.core.filters import Condition, Group, Query
 from eparch.core.model import new_id
 from eparch.core.states import State, StateType
-from eparch.store import claims, deployments, postgres, records, rows, runs, sqlite, where
+from eparch.store import (
+    claims,
+    deployments,
+    event_pages,
+    graphs,
+    postgres,
+    queue_status,
+    records,
+    rows,
+    runs,
+    sqlite,
+    tallies,
+    where,
+)
 from eparch.store import tables as t
 from eparch.store.database import open_database
 from eparch.store.statement import Bound, insert
@@ -77,6 +91,14 @@ def filled(run_ids: list[UUID]) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
         for task in tasks
     ]
     yield t.task_run_state, history
+    begun = State(type=StateType.RUNNING, name="Running", timestamp=NOW)
+    yield (
+        t.flow_run_state,
+        [
+            rows.history_columns(msgspec.structs.replace(begun, id=new_id()), "flow_run", run_id)
+            for run_id in run_ids[:20_000]
+        ],
+    )
     yield t.log, [
         {
             "id": new_id(), "created": NOW, "name": "n", "level": 20, "message": "m" * 40,
@@ -225,6 +247,18 @@ STATEMENTS: dict[str, Any] = {
     "known tasks": lambda ids: runs._TASK_STATES_KNOWN(ids=ids[:50]),
     "task rows": lambda ids: runs._TASK_ROWS(ids=ids[:50]),
     "histories": lambda ids: runs._TASK_HISTORIES(ids=ids[:50]),
+    "next run of a flow": lambda ids: tallies._NEXT_RUN(flow_id=FLOW),
+    "tasks by run": lambda ids: tallies._TASKS_BY_RUN(ids=ids[:50]),
+    "named task": lambda ids: tallies._TASK_RUN_NAMED(id=ids[7]),
+    "graph": lambda ids: graphs._PARTS(flow_run_id=ids[7], since=NOW),
+    "graph states": lambda ids: graphs._STATES(flow_run_id=ids[7]),
+    "dependencies": lambda ids: graphs._DEPENDENCIES(flow_run_id=ids[7]),
+    "late runs": lambda ids: queue_status._LATE(work_queue_id=QUEUE),
+    "holders": lambda ids: queue_status._HOLDERS(work_queue_id=QUEUE, limit=10, offset=0),
+    "log file": lambda ids: records._RUN_LOG(flow_run_id=ids[7], after_time=NOW, after_id=ids[0], limit=10),
+    "event page": lambda ids: event_pages._PAGES[True, False, False](
+        since=NOW, until=LATER, after_time=LATER, after_id=ids[0], limit=100
+    ),
     "natural keys": lambda ids: runs._BY_NATURAL_KEYS(
         flow_run_id=ids[7], task_key="load", dynamic_keys=["70", "71"]
     ),
@@ -312,3 +346,43 @@ MANY = ("running", "over", "over, by start", "recent", "runs of a flow", "logs o
 def test_a_page_of_many_rows_is_not_sorted(planner: Any, name: str) -> None:
     bound = FILTERED[name](planner.run_ids)
     assert not planner.sorts(bound), planner.plan(bound)
+
+
+SPAN = {"now": LATER, "start": NOW, "end": NOW + timedelta(hours=1), "length": 60_000_000}
+
+
+def tallied(select: Any, entity: str, parts: Sequence[Any] = (), related: Any = (), **values: Any) -> Bound:
+    return where.bind_all(select, Query(entity, Group("and_", tuple(parts)), related), **values)
+
+
+OF_FLOW = (("flows", Group("and_", (Condition("id", "any_", [DEPLOYMENT]),))),)
+COUNTED: dict[str, Any] = {
+    "history": lambda ids: tallied(tallies._HISTORIES["flow_runs"], "flow_runs", **SPAN),
+    "history of tasks": lambda ids: tallied(tallies._HISTORIES["task_runs"], "task_runs", **SPAN),
+    "lateness of a flow": lambda ids: tallied(
+        tallies._AVERAGE_LATENESS, "flow_runs", related=OF_FLOW, now=LATER
+    ),
+    "runs of a flow": lambda ids: where.bind_count(Query("flow_runs", related=OF_FLOW)),
+    "runs that run": lambda ids: where.bind_count(
+        Query(
+            "flow_runs",
+            Group("and_", (Condition("state_type", "any_", ["RUNNING"]),)),
+            sort="EXPECTED_START_TIME_DESC",
+        )
+    ),
+    "tasks of a run": lambda ids: where.bind_count(
+        Query("task_runs", Group("and_", (Condition("flow_run_id", "any_", ids[7:8]),)))
+    ),
+    "states of the tasks of a run": lambda ids: tallied(
+        tallies._BY_STATE, "task_runs", [Condition("flow_run_id", "any_", ids[7:8])]
+    ),
+    "ids to delete": lambda ids: where.ids_of(
+        Query("flow_runs", Group("and_", (Condition("id", "any_", ids[:3]),)), limit=50)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_a_count_reads_only_what_it_counts(planner: Any, name: str) -> None:
+    bound = COUNTED[name](planner.run_ids)
+    assert planner.scans(bound) == [], planner.plan(bound)
