@@ -135,9 +135,7 @@ def disable(session: Session, name: str) -> None:
 @active_slots_option
 @decay_option
 @click.pass_obj
-def update(
-    session: Session, /, name: str, enable: bool, disable: bool, **counts: float | None
-) -> None:
+def update(session: Session, /, name: str, enable: bool, disable: bool, **counts: float | None) -> None:
     """Change what is named, and leave the rest."""
     if enable and disable:
         session.refuse("A limit cannot be enabled and disabled at once.", fix="Leave one of them out.")
