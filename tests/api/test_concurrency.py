@@ -13,7 +13,7 @@ from eparch.core.model import encode
 
 from .application import DATABASES, Client, started
 
-NOBODY = str(uuid4())
+NOBODY = "01a203e0-a17c-77e8-a19b-e31e7436670c"
 
 
 @pytest.fixture(scope="module", params=DATABASES)
