@@ -28,7 +28,7 @@ def test_set_refuses_what_cannot_be_and_changes_nothing(run):
     assert run("config", "set", "EPARCH_API_ULR=x", code=3).err.splitlines()[1] == (
         "  do: Did you mean 'EPARCH_API_URL'?"
     )
-    assert "Write it as NAME=VALUE key=value" in run("config", "set", "debug", code=2).err
+    assert "Write config set debug=value" in run("config", "set", "debug", code=2).err
     assert "cannot be set in a profile" in run("config", "set", "home=/x", code=2).err
 
 

@@ -110,7 +110,7 @@ def test_run_from_stdin_and_by_id(eparch, made):
     ("options", "said"),
     [
         (["-p", "dais=1"], "Did you mean 'days'?"),
-        (["-p", "days"], "--param key=value"),
+        (["-p", "days"], "Write --param days=value"),
         (["--params", "{"], "--params is not JSON."),
         (["--params", "[]"], "has to be a JSON object"),
         (["--params", "@no-such-file"], "no-such-file: The file cannot be read."),

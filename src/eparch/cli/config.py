@@ -70,7 +70,7 @@ def set_(session: Session, pairs: tuple[str, ...]) -> None:
 
     values: dict[str, Any] = {}
     drop: list[str] = []
-    for name, text in read_pairs(pairs, "NAME=VALUE", json=False).items():
+    for name, text in read_pairs(pairs, "config set", json=False).items():
         row = find(name)
         if row.name in ("home", "profiles_path", "profile"):
             session.refuse(

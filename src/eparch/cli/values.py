@@ -38,7 +38,9 @@ def read_pairs(pairs: Iterable[str], option: str, *, json: bool = True) -> dict[
     for pair in pairs:
         key, separator, text = pair.partition("=")
         if not separator or not key.strip():
-            raise Usage(f"{option} cannot be {pair!r}.", fix=f"Write it as {option} key=value.")
+            raise Usage(
+                f"{option} takes key=value, not {pair!r}.", fix=f"Write {option} {pair or 'key'}=value."
+            )
         found[key.strip()] = _value(text) if json else text
     return found
 
