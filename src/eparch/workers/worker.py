@@ -15,8 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from queue import SimpleQueue
-from types import FrameType
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -350,24 +348,28 @@ def _signals(worker: Worker) -> Iterator[None]:
         yield
         return
 
-    # A handler runs in the middle of anything, also of a wait that holds the lock which stopping needs.
-    told: SimpleQueue[bool] = SimpleQueue()
+    # The interpreter runs a handler when the main thread comes to it, and a wait may not notice. What it
+    # writes into the socket the moment a signal arrives is read by a thread, which can also wait for a lock.
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
 
     def listen() -> None:
-        while told.get():
-            worker.stop()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        told.put(True)
+        with reader:
+            while numbers := reader.recv(64):
+                for number in numbers:
+                    if number in (signal.SIGTERM, signal.SIGINT):
+                        worker.stop()
 
     threading.Thread(target=listen, name="listen", daemon=True).start()
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    before = {n: signal.signal(n, lambda *_: None) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        told.put(False)
+        signal.set_wakeup_fd(wakeup)
+        writer.close()
 
 
 def _log_to_stderr(settings: Settings) -> None:
