@@ -18,7 +18,7 @@ from eparch.store.statement import Note, Statement, Steps
 
 T = TypeVar("T")
 
-HEAD = "0002"
+HEAD = "0006"
 """The newest revision in ``migrations``."""
 
 

@@ -10,81 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator, TypeEngine
 
-metadata = sa.MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    }
-)
+from eparch.store.columns import Document, Flag, Id, Text, Time, metadata, record, where_known
 
-
-class Id(TypeDecorator[Any]):
-    """A UUID: native on PostgreSQL, 36 characters on SQLite, which has no type for it."""
-
-    impl = sa.Uuid
-    cache_ok = True
-    kind = "uuid"
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """The column type of ``dialect``."""
-        return sa.Text() if dialect.name == "sqlite" else sa.Uuid()
-
-
-class Time(TypeDecorator[Any]):
-    """A UTC time: ``timestamptz``, or microseconds since 1970 on SQLite, where times sort as they should."""
-
-    impl = sa.DateTime
-    cache_ok = True
-    kind = "time"
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """The column type of ``dialect``."""
-        return sa.BigInteger() if dialect.name == "sqlite" else sa.DateTime(timezone=True)
-
-
-class Document(TypeDecorator[Any]):
-    """JSON as it was written: key order and number forms survive, so what a client sent is what it reads."""
-
-    impl = sa.JSON
-    cache_ok = True
-    kind = "json"
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """The column type of ``dialect``."""
-        return sa.Text() if dialect.name == "sqlite" else sa.JSON()
-
-
-class Flag(TypeDecorator[Any]):
-    """A truth value."""
-
-    impl = sa.Boolean
-    cache_ok = True
-    kind = "bool"
-
-
-class Text(TypeDecorator[str]):
-    """A text, compared and sorted by code point: PostgreSQL's own order depends on where it was installed."""
-
-    impl = sa.Text
-    cache_ok = True
-    kind = "text"
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """The column type of ``dialect``."""
-        return sa.Text() if dialect.name == "sqlite" else sa.Text(collation="C")
-
-
-def _record(*columns: Any) -> tuple[Any, ...]:
-    return (
-        sa.Column("id", Id, primary_key=True),
-        sa.Column("created", Time, nullable=False),
-        sa.Column("updated", Time, nullable=False),
-        *columns,
-    )
+__all__ = ["Document", "Flag", "Id", "Text", "Time", "metadata"]
 
 
 def _state_columns() -> tuple[sa.Column[Any], ...]:
@@ -126,12 +55,6 @@ def _history(table: str, parent: str) -> sa.Table:
     )
 
 
-def _where_known(name: str, *columns: str) -> sa.Index:
-    """Index the rows whose first column is not null."""
-    text = sa.text(f"{columns[0]} IS NOT NULL")
-    return sa.Index(name, *columns, sqlite_where=text, postgresql_where=text)
-
-
 def _newest_first(table: sa.Table, *columns: str) -> None:
     """Index the order "descending, null last", which on SQLite is the plain order read backwards."""
     for name in columns:
@@ -142,7 +65,7 @@ def _newest_first(table: sa.Table, *columns: str) -> None:
 flow = sa.Table(
     "flow",
     metadata,
-    *_record(
+    *record(
         sa.Column("name", Text, nullable=False, unique=True),
         sa.Column("tags", Document, nullable=False),
         sa.Column("labels", Document, nullable=False),
@@ -154,7 +77,7 @@ flow = sa.Table(
 work_pool = sa.Table(
     "work_pool",
     metadata,
-    *_record(
+    *record(
         sa.Column("name", Text, nullable=False, unique=True),
         sa.Column("description", Text),
         sa.Column("type", Text, nullable=False),
@@ -169,7 +92,7 @@ work_pool = sa.Table(
 work_queue = sa.Table(
     "work_queue",
     metadata,
-    *_record(
+    *record(
         sa.Column("name", Text, nullable=False),
         sa.Column("description", Text),
         sa.Column("is_paused", Flag, nullable=False),
@@ -186,7 +109,7 @@ work_queue = sa.Table(
 worker = sa.Table(
     "worker",
     metadata,
-    *_record(
+    *record(
         sa.Column("name", Text, nullable=False),
         sa.Column("work_pool_id", Id, sa.ForeignKey("work_pool.id", ondelete="CASCADE"), nullable=False),
         sa.Column("last_heartbeat_time", Time),
@@ -198,7 +121,7 @@ worker = sa.Table(
 deployment = sa.Table(
     "deployment",
     metadata,
-    *_record(
+    *record(
         sa.Column("name", Text, nullable=False),
         sa.Column("flow_id", Id, sa.ForeignKey("flow.id", ondelete="CASCADE"), nullable=False),
         sa.Column("version", Text),
@@ -233,7 +156,7 @@ deployment = sa.Table(
 deployment_schedule = sa.Table(
     "deployment_schedule",
     metadata,
-    *_record(
+    *record(
         sa.Column("deployment_id", Id, sa.ForeignKey("deployment.id", ondelete="CASCADE"), nullable=False),
         sa.Column("schedule", Document, nullable=False),
         sa.Column("active", Flag, nullable=False),
@@ -249,7 +172,7 @@ deployment_schedule = sa.Table(
 flow_run = sa.Table(
     "flow_run",
     metadata,
-    *_record(
+    *record(
         sa.Column("name", Text, nullable=False),
         sa.Column("flow_id", Id, sa.ForeignKey("flow.id", ondelete="CASCADE"), nullable=False),
         *_state_columns(),
@@ -289,7 +212,7 @@ flow_run = sa.Table(
         sqlite_where=sa.text("next_scheduled_start_time IS NOT NULL"),
         postgresql_where=sa.text("next_scheduled_start_time IS NOT NULL"),
     ),
-    _where_known("ix_flow_run_parent_task_run_id", "parent_task_run_id"),
+    where_known("ix_flow_run_parent_task_run_id", "parent_task_run_id"),
     sa.Index("ix_flow_run_work_queue_id", "work_queue_id", "next_scheduled_start_time", "id"),
     sa.Index("ix_flow_run_state_type_id", "state_type", "id"),
 )
@@ -319,7 +242,7 @@ claim = sa.Table(
 task_run = sa.Table(
     "task_run",
     metadata,
-    *_record(
+    *record(
         sa.Column("name", Text, nullable=False),
         sa.Column("flow_run_id", Id, sa.ForeignKey("flow_run.id", ondelete="CASCADE")),
         sa.Column("task_key", Text, nullable=False),
@@ -355,7 +278,7 @@ log = sa.Table(
     sa.Column("flow_run_id", Id),
     sa.Column("task_run_id", Id),
     sa.Index("ix_log_flow_run_id_timestamp", "flow_run_id", "timestamp", "id"),
-    _where_known("ix_log_task_run_id_timestamp", "task_run_id", "timestamp", "id"),
+    where_known("ix_log_task_run_id_timestamp", "task_run_id", "timestamp", "id"),
     sa.Index("ix_log_timestamp", "timestamp", "id"),
 )
 
@@ -378,7 +301,7 @@ event = sa.Table(
 artifact = sa.Table(
     "artifact",
     metadata,
-    *_record(
+    *record(
         sa.Column("key", Text),
         sa.Column("type", Text),
         sa.Column("description", Text),
@@ -397,7 +320,7 @@ artifact = sa.Table(
 concurrency_limit = sa.Table(
     "concurrency_limit",
     metadata,
-    *_record(
+    *record(
         sa.Column("name", Text, nullable=False, unique=True),
         sa.Column("limit", sa.BigInteger, nullable=False),
         sa.Column("active", Flag, nullable=False),
@@ -430,7 +353,7 @@ concurrency_slot = sa.Table(
 variable = sa.Table(
     "variable",
     metadata,
-    *_record(
+    *record(
         sa.Column("name", Text, nullable=False, unique=True),
         sa.Column("value", Document),
         sa.Column("tags", Document, nullable=False),
@@ -442,7 +365,7 @@ variable = sa.Table(
 flow_run_input = sa.Table(
     "flow_run_input",
     metadata,
-    *_record(
+    *record(
         sa.Column("flow_run_id", Id, sa.ForeignKey("flow_run.id", ondelete="CASCADE"), nullable=False),
         sa.Column("key", Text, nullable=False),
         sa.Column("value", Text, nullable=False),
@@ -454,7 +377,7 @@ flow_run_input = sa.Table(
 saved_search = sa.Table(
     "saved_search",
     metadata,
-    *_record(
+    *record(
         sa.Column("name", Text, nullable=False, unique=True),
         sa.Column("filters", Document, nullable=False),
     ),
