@@ -67,14 +67,14 @@ _ERRORS: dict[int, str] = {
 """Status -> schema of what any operation may be refused with."""
 
 
-def document(endpoints: Iterable[Endpoint[Any]]) -> dict[str, Any]:
+def document(endpoints: Iterable[Endpoint[Any]], base_path: str = BASE_PATH) -> dict[str, Any]:
     """OpenAPI 3.1 for ``endpoints``; paths are relative to the server's base path, as on the wire."""
     listed = list(endpoints)
     kinds: list[Any] = []
     for endpoint in listed:
         kinds.append(endpoint.answer)
         if isinstance(endpoint.body, FilterBody):
-            kinds += [endpoint.body.more] if endpoint.body.more is not None else []
+            kinds += [one for one in (endpoint.body.more, endpoint.body.also) if one is not None]
         elif endpoint.body is not None:
             kinds.append(endpoint.body)
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_REF)
@@ -89,7 +89,7 @@ def document(endpoints: Iterable[Endpoint[Any]]) -> dict[str, Any]:
             "version": __version__,
             "summary": "The REST API of Prefect 3, with extensions.",
         },
-        "servers": [{"url": "/api"}],
+        "servers": [{"url": base_path}],
         "paths": paths,
         "components": {
             "schemas": {**components, **_filter_schemas(), "Error": _ERROR, "InvalidRequest": _INVALID},
@@ -250,6 +250,8 @@ def _body_schema(body: FilterBody) -> dict[str, Any]:
         properties["limit"] = _nullable({"type": "integer", "minimum": 0, "maximum": body.most or MAX_LIMIT})
         place = ("page", 1) if body.pages else ("offset", 0)
         properties[place[0]] = _nullable({"type": "integer", "minimum": place[1]})
+        if body.also is not None:
+            properties.update(_inlined(body.also)["properties"])
     schema = {"type": "object", "properties": properties, "additionalProperties": False}
     return {**schema, "required": required} if required else schema
 

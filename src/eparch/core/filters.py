@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 
 from eparch.core.errors import Invalid, did_you_mean
-from eparch.core.listing import Bulk, BulkState, Span
+from eparch.core.listing import Bulk, BulkState, Secrets, Span
 from eparch.core.model import Timestamp
 from eparch.core.pools import WorkerStatus
 from eparch.core.states import StateType
@@ -26,6 +26,9 @@ MAX_VALUES = 10_000
 """Values of one list in a filter."""
 
 MAX_OFFSET = 2**63 - 1
+
+MAX_PAGE = 2**48
+"""Of pages of any size the offset stays below ``MAX_OFFSET``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +203,19 @@ FIELDS: dict[str, dict[str, dict[str, Any]]] = {
         "type": {"any_": _TEXTS, "not_any_": _TEXTS},
     },
     "variables": {"id": _ONE_OF, "name": _NAME, "tags": {"all_": _TEXTS, "is_null_": bool}},
+    "block_types": {"name": {"like_": str}, "slug": _WORD},
+    "block_schemas": {
+        "id": _ONE_OF,
+        "block_type_id": _ONE_OF,
+        "block_capabilities": {"all_": _TEXTS},
+        "version": _WORD,
+    },
+    "block_documents": {
+        "id": _ONE_OF,
+        "is_anonymous": {"eq_": bool},
+        "block_type_id": _ONE_OF,
+        "name": _NAME,
+    },
 }
 """Entity -> field -> operator -> type of its value. A nested table (``state``) is a group of fields."""
 
@@ -236,15 +252,20 @@ SORTS: dict[str, tuple[str, ...]] = {
     "artifact_collections": _ARTIFACTS,
     "variables": _BY_AGE,
     "saved_searches": ("NAME_ASC",),
+    "block_types": ("NAME_ASC",),
+    "block_schemas": ("CREATED_DESC",),
+    "block_documents": ("NAME_DESC", "NAME_ASC", "BLOCK_TYPE_AND_NAME_ASC"),
     "work_pools": ("NAME_ASC",),
     "work_queues": ("PRIORITY_ASC",),
     "workers": ("LAST_HEARTBEAT_TIME_DESC",),
 }
-"""Orders of an entity; those of pools, queues and workers cannot be chosen on the wire."""
+"""Orders of an entity; those of pools, queues, workers and block types cannot be chosen on the wire."""
 
 _RUNS = ("flows", "flow_runs", "task_runs", "deployments", "work_pools", "work_pool_queues")
 
 _OF_ARTIFACTS = ("artifacts", "flow_runs", "task_runs", "flows", "deployments")
+
+_OF_BLOCKS = ("block_documents", "block_types", "block_schemas")
 
 _ALIASES = {"work_pool_queues": "work_queues"}
 
@@ -267,6 +288,8 @@ class FilterBody:
     """Keys that must be there."""
     more: Any = None
     """A body of other keys that stand beside the conditions; it has its own limit, if any."""
+    also: Any = None
+    """A body of other keys that stand beside the conditions, the order and the page."""
     own: str = ""
     """The key of the entity's own conditions, where it is not named after the entity."""
 
@@ -280,10 +303,14 @@ class FilterBody:
             return (*self.takes, *self.more.__struct_fields__)
         if self.counts:
             return self.takes
-        return (*self.takes, *(("sort",) if self.sort else ()), "limit", "page" if self.pages else "offset")
+        also = self.also.__struct_fields__ if self.also is not None else ()
+        page = ("limit", "page" if self.pages else "offset")
+        return (*self.takes, *(("sort",) if self.sort else ()), *page, *also)
 
     def parse(self, body: Any, *, default_limit: int = MAX_LIMIT) -> Query:
         """The query that ``body`` (decoded JSON, null is an empty one) asks for.
+
+        ``default_limit`` is how many rows it asks for when it does not say.
 
         Raises:
             Invalid: it has an unknown key, or a value of the wrong type; the message names the place.
@@ -310,8 +337,8 @@ class FilterBody:
             sort = self.sort or SORTS[self.entity][0]
             return Query(self.entity, where, related, sort, getattr(more, "limit", default_limit), more=more)
         most = self.most or default_limit
-        limit = _whole(body, "limit", most, most)
-        page = _whole(body, "page", 1, MAX_OFFSET // MAX_LIMIT) if self.pages else 1
+        limit = _whole(body, "limit", most, self.most or max(default_limit, MAX_LIMIT))
+        page = _whole(body, "page", 1, MAX_PAGE) if self.pages else 1
         if page < 1:
             raise Invalid("Invalid page: must be greater than or equal to 1.")
         return Query(
@@ -322,6 +349,7 @@ class FilterBody:
             limit=limit,
             offset=(page - 1) * limit if self.pages else _whole(body, "offset", 0, MAX_OFFSET),
             page=page,
+            more=_more(body, self.also) if self.also is not None else None,
         )
 
     def _sort(self, body: dict[str, Any]) -> str:
@@ -455,3 +483,7 @@ COUNT_LATEST_ARTIFACTS = FilterBody("artifact_collections", _OF_ARTIFACTS, count
 READ_VARIABLES = FilterBody("variables", ("variables",), "NAME_ASC")
 COUNT_VARIABLES = FilterBody("variables", ("variables",), counts=True)
 READ_SAVED_SEARCHES = FilterBody("saved_searches", ())
+READ_BLOCK_TYPES = FilterBody("block_types", ("block_types", "block_schemas"))
+READ_BLOCK_SCHEMAS = FilterBody("block_schemas", ("block_schemas",))
+READ_BLOCK_DOCUMENTS = FilterBody("block_documents", _OF_BLOCKS, "NAME_ASC", also=Secrets)
+COUNT_BLOCK_DOCUMENTS = FilterBody("block_documents", _OF_BLOCKS, counts=True)

@@ -76,6 +76,12 @@ class BulkAnswers(Value, frozen=True, kw_only=True):
     results: list[BulkAnswer] = []
 
 
+class Secrets(Body, frozen=True, kw_only=True):
+    """Whether what is answered holds secrets as they are."""
+
+    include_secrets: bool = False
+
+
 class Span(Body, frozen=True, kw_only=True):
     """``/history``: from when to when, in intervals of how many seconds."""
 
