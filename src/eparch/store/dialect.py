@@ -223,6 +223,58 @@ class IntervalOf(ColumnElement[int]):
         return self.column._from_objects
 
 
+class NextPosition(ColumnElement[int]):
+    """The position of a row that is added to ``table`` now: the order of commits, as readers see them."""
+
+    inherit_cache = True
+    type = sa.BigInteger()
+
+    def __init__(self, table: sa.Table) -> None:
+        """``table`` has an index that begins with ``position``; ``clock`` is microseconds since 1970."""
+        self.table_name = table.name
+        self.clock = sa.bindparam("clock", type_=sa.BigInteger)
+
+
+class IsSettled(ColumnElement[bool]):
+    """Nothing can be committed any more that comes before the row with this ``position``."""
+
+    inherit_cache = True
+    type = sa.Boolean()
+
+    def __init__(self, position: sa.Column[Any]) -> None:
+        """``position`` is that of a row."""
+        self.position = position
+
+    @property
+    def _from_objects(self) -> Any:
+        return self.position._from_objects
+
+
+@compiles(NextPosition, "sqlite")
+def _next_position_sqlite(element: NextPosition, compiler: Any, **kw: Any) -> str:
+    # One writer at a time holds the file, so the next number is free. The clock keeps a number from being
+    # given again when the last rows were deleted.
+    clock = compiler.process(element.clock, **kw)
+    return f"max(coalesce((SELECT max(position) FROM {element.table_name}), 0) + 1, {clock})"
+
+
+@compiles(NextPosition, "postgresql")
+def _next_position_postgresql(element: NextPosition, compiler: Any, **kw: Any) -> str:
+    # Transactions commit in any order; a reader takes what no running one can come before: ``IsSettled``.
+    return "pg_current_xact_id()::text::bigint"
+
+
+@compiles(IsSettled, "sqlite")
+def _is_settled_sqlite(element: IsSettled, compiler: Any, **kw: Any) -> str:
+    return "1"
+
+
+@compiles(IsSettled, "postgresql")
+def _is_settled_postgresql(element: IsSettled, compiler: Any, **kw: Any) -> str:
+    position = compiler.process(element.position, **kw)
+    return f"({position} < pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"
+
+
 @compiles(SecondsBetween, "sqlite")
 def _seconds_sqlite(element: SecondsBetween, compiler: Any, **kw: Any) -> str:
     later, earlier = compiler.process(element.later, **kw), compiler.process(element.earlier, **kw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -14,14 +15,16 @@ from eparch.core.filters import Query
 from eparch.core.model import new_id
 from eparch.core.records import Artifact, LogCreate
 from eparch.store import tables as t
-from eparch.store.dialect import AnyOf
+from eparch.store.dialect import AnyOf, NextPosition
 from eparch.store.rows import names
 from eparch.store.statement import Statement, Steps, delete, insert, param, update
 from eparch.store.where import bind
 
 _log, _event, _artifact = t.log, t.event, t.artifact
 
-LOGS: sa.Select[Any] = sa.select(*_log.columns, _log.c.created.label("updated"))
+LOGS: sa.Select[Any] = sa.select(
+    *(c for c in _log.columns if c.name != "position"), _log.c.created.label("updated")
+)
 _LOG_KEYS = names(LOGS)
 ARTIFACTS: sa.Select[Any] = sa.select(*_artifact.columns)
 _ARTIFACT_KEYS = names(ARTIFACTS)
@@ -63,6 +66,15 @@ _RUN_LOG = Statement(
     .order_by(_log.c.timestamp, _log.c.id)
     .limit(sa.bindparam("limit", type_=sa.Integer))
 )
+
+
+def _adding(table: sa.Table) -> Statement:
+    values: dict[str, Any] = {c.name: param(c.name, c) for c in table.columns}
+    return Statement(table.insert().values({**values, "position": NextPosition(table)}))
+
+
+_ADD_LOG = _adding(_log)
+_ADD_EVENT = _adding(_event)
 _KNOWN = Statement(sa.select(_event.c.id).where(AnyOf(_event.c.id, "ids")))
 
 _PAYLOADS = Statement(sa.select(_event.c.id, _event.c.payload).where(AnyOf(_event.c.id, "ids")))
@@ -71,7 +83,8 @@ _PAYLOADS = Statement(sa.select(_event.c.id, _event.c.payload).where(AnyOf(_even
 def insert_logs(logs: Sequence[LogCreate], now: datetime) -> Steps[None]:
     """Add lines of log; those of one time stay in the order in which they come."""
     ids = sorted(new_id() for _ in logs)
-    yield insert(_log).each(
+    clock = time.time_ns() // 1000
+    yield _ADD_LOG.each(
         [
             {
                 "id": id_,
@@ -82,6 +95,7 @@ def insert_logs(logs: Sequence[LogCreate], now: datetime) -> Steps[None]:
                 "timestamp": line.timestamp,
                 "flow_run_id": line.flow_run_id,
                 "task_run_id": line.task_run_id,
+                "clock": clock,
             }
             for id_, line in zip(ids, logs, strict=True)
         ]
@@ -160,7 +174,8 @@ def payloads(event_ids: Sequence[UUID]) -> Steps[dict[UUID, dict[str, Any]]]:
 
 def insert_events(events: Sequence[Event], now: datetime) -> Steps[None]:
     """Add events."""
-    yield insert(_event).each(
+    clock = time.time_ns() // 1000
+    yield _ADD_EVENT.each(
         [
             {
                 "id": event.id,
@@ -172,6 +187,7 @@ def insert_events(events: Sequence[Event], now: datetime) -> Steps[None]:
                 "related": event.related,
                 "payload": event.payload,
                 "follows": event.follows,
+                "clock": clock,
             }
             for event in events
         ]

@@ -277,6 +277,8 @@ log = sa.Table(
     sa.Column("timestamp", Time, nullable=False),
     sa.Column("flow_run_id", Id),
     sa.Column("task_run_id", Id),
+    sa.Column("position", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Index("ix_log_position", "position", "id"),
     sa.Index("ix_log_flow_run_id_timestamp", "flow_run_id", "timestamp", "id"),
     where_known("ix_log_task_run_id_timestamp", "task_run_id", "timestamp", "id"),
     sa.Index("ix_log_timestamp", "timestamp", "id"),
@@ -294,6 +296,8 @@ event = sa.Table(
     sa.Column("related", Document, nullable=False),
     sa.Column("payload", Document, nullable=False),
     sa.Column("follows", Id),
+    sa.Column("position", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Index("ix_event_position", "position", "id"),
     sa.Index("ix_event_occurred", "occurred", "id"),
     sa.Index("ix_event_resource_id_occurred", "resource_id", "occurred"),
 )
