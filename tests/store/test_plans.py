@@ -315,6 +315,9 @@ FILTERED: dict[str, Any] = {
     "recent": lambda ids: listed(
         "flow_runs", "EXPECTED_START_TIME_ASC", [Condition("expected_start_time", "after_", LATER)]
     ),
+    "begun or to begin": lambda ids: listed(
+        "flow_runs", "START_TIME_DESC", [Condition("start_time", "after_", LATER)]
+    ),
     "tasks of a run": lambda ids: listed(
         "task_runs", "ID_DESC", [Condition("flow_run_id", "any_", ids[7:8])]
     ),

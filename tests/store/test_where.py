@@ -180,7 +180,7 @@ class Evaluation:
         return all(found) if group.operator == "and_" or not found else any(found)
 
     def condition(self, entity: str, part: Condition, row: dict[str, Any]) -> bool:
-        have = self.value(entity, part.field, row)
+        have = self.value(entity, part.field, row, part.op)
         if part.op == "is_null_":
             return (not have if isinstance(have, list) else have is None) is part.value
         if part.op == "exists_":
@@ -191,7 +191,7 @@ class Evaluation:
             return any(OPERATORS[part.op](one, part.value) for one in have)
         return bool(OPERATORS[part.op](have, part.value))
 
-    def value(self, entity: str, field: str, row: dict[str, Any]) -> Any:
+    def value(self, entity: str, field: str, row: dict[str, Any], op: str = "") -> Any:
         rows = self.rows
         match entity, field:
             case "flows", "deployment":
@@ -213,6 +213,8 @@ class Evaluation:
                 return UUID(value) if value and field.endswith("id") else value
             case "logs", "text":
                 return row["message"]
+            case "flow_runs", "start_time" if op != "is_null_":
+                return row["start_time"] or row["expected_start_time"]
             case _:
                 return row.get(field)
 
@@ -342,9 +344,10 @@ def expected(query: Query, rows: Rows) -> list[dict[str, Any]]:
     name, _, direction = query.sort.rpartition("_")
     field = "total_run_time" if name == "DURATION" else name.lower()
     found.sort(key=lambda row: row["id"], reverse=direction == "DESC")
-    known = [row for row in found if row[field] is not None]
-    known.sort(key=lambda row: _comparable(row[field]), reverse=direction == "DESC")
-    return known + [row for row in found if row[field] is None]
+    keys = {row["id"]: evaluation.value(query.entity, field, row) for row in found}
+    known = [row for row in found if keys[row["id"]] is not None]
+    known.sort(key=lambda row: _comparable(keys[row["id"]]), reverse=direction == "DESC")
+    return known + [row for row in found if keys[row["id"]] is None]
 
 
 def _comparable(value: Any) -> Any:

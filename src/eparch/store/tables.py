@@ -199,7 +199,6 @@ flow_run = sa.Table(
     ),
     sa.UniqueConstraint("flow_id", "idempotency_key"),
     sa.Index("ix_flow_run_name", "name", "id"),
-    sa.Index("ix_flow_run_start_time", "start_time", "id"),
     sa.Index("ix_flow_run_expected_start_time", "expected_start_time", "id"),
     sa.Index("ix_flow_run_next_scheduled_start_time", "next_scheduled_start_time", "id"),
     sa.Index("ix_flow_run_state_type_expected_start_time", "state_type", "expected_start_time", "id"),
@@ -216,6 +215,11 @@ flow_run = sa.Table(
     sa.Index("ix_flow_run_work_queue_id", "work_queue_id", "next_scheduled_start_time", "id"),
     sa.Index("ix_flow_run_state_type_id", "state_type", "id"),
 )
+began = sa.func.coalesce(flow_run.c.start_time, flow_run.c.expected_start_time)
+"""When a flow run began or, as long as it has not, should begin (``START_TIME_*``)."""
+
+sa.Index("ix_flow_run_began", began, flow_run.c.id)
+
 flow_run_state = _history("flow_run_state", "flow_run")
 
 claim = sa.Table(
@@ -399,5 +403,4 @@ service = sa.Table(
 for _table in (flow_run, task_run):
     _newest_first(_table, "end_time")
     sa.Index(f"ix_{_table.name}_end_time", _table.c.end_time, _table.c.id).ddl_if(dialect="sqlite")
-_newest_first(flow_run, "start_time")
 _newest_first(artifact, "key")

@@ -66,6 +66,9 @@ _COLUMNS: dict[tuple[str, str], ColumnElement[Any]] = {
     ("artifact_collections", "latest_id"): t.artifact.c.id,
 }
 
+_MOMENTS: dict[tuple[str, str], ColumnElement[Any]] = {("flow_run", "start_time"): t.began}
+"""``(table, field)``: what it is sorted and compared by. Whether it is null is asked of the column itself."""
+
 _LINKS: dict[tuple[str, str], tuple[ColumnElement[Any], ColumnElement[Any]]] = {
     # (entity of the rows, entity of the condition): column of the row, column that it must be found in
     ("flow_runs", "flows"): (t.flow_run.c.flow_id, t.flow.c.id),
@@ -165,12 +168,13 @@ def _all(select: sa.Select[Any], shape: tuple[Any, ...], names: Names) -> Statem
 def order(table: sa.Table, sort: str) -> tuple[ColumnElement[Any], ...]:
     """The columns that ``sort`` orders by; the id makes the order total, so that pages do not overlap."""
     name, _, direction = sort.rpartition("_")
-    column = table.c["total_run_time" if name == "DURATION" else name.lower()]
+    field = "total_run_time" if name == "DURATION" else name.lower()
+    column = _MOMENTS.get((table.name, field), table.c[field])
     descending = direction == "DESC"
     # Null is last either way: SQLite and PostgreSQL would disagree. A column that is never null says so,
     # because the words cost the index.
     key = column.desc() if descending else column.asc()
-    if column.nullable:
+    if isinstance(column, sa.Column) and column.nullable:
         key = key.nulls_last()
     tie = table.c.id.desc() if descending else table.c.id.asc()
     return (key,) if column is table.c.id else (key, tie)
@@ -239,7 +243,7 @@ def _condition(entity: str, part: tuple[Any, ...], names: _Given) -> Any:
     name = next(names)
     if special is not None:
         return special(op, name)
-    column = _COLUMNS.get((entity, field))
+    column = _COLUMNS.get((entity, field), _MOMENTS.get((TABLES[entity].name, field)))
     if field == "state_type" and not (names.follows_state and name.startswith("only")):
         column = NotByIndex(TABLES[entity].c[field])
     return _compare(column if column is not None else TABLES[entity].c[field], op, name)
