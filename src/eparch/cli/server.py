@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from eparch.settings import Settings
 
 
-@click.group("server", cls=Group)
+@click.group(
+    "server",
+    cls=Group,
+    lazy={"database": ("eparch.cli.server_database:database", "Change the schema of the server's database.")},
+)
 def server() -> None:
     """Start, see and stop the server."""
 

@@ -47,7 +47,55 @@ class Database(Protocol):
 
 
 async def open_database(url: str) -> Database:
-    """The database at ``url``, with its schema at ``HEAD``.
+    """The database at ``url``, with its schema brought up to ``HEAD``.
+
+    Raises:
+        SettingInvalid: ``url`` is of another kind.
+        DatabaseUnusable: it cannot be opened, is damaged, or is of a newer version.
+    """
+    database = await _connect(url)
+    try:
+        await _upgrade(database)
+    except BaseException:
+        await database.close()
+        raise
+    return database  # type: ignore[no-any-return]
+
+
+async def change_schema(url: str, target: str, *, apply: bool = True) -> tuple[str | None, str | None, str]:
+    """Bring the schema of the database at ``url`` up or down to the revision ``target``, all or nothing.
+
+    ``target`` is a revision, ``head``, ``base`` (nothing is left) or a number of steps such as ``-1``.
+    The answer is the revision before (None: empty), the one after, and the SQL; without ``apply``
+    nothing is run.
+
+    Raises:
+        SettingInvalid: ``url`` is of another kind.
+        DatabaseUnusable: it cannot be opened, or is of a newer version.
+        NotFound: there is no such revision.
+    """
+    from eparch.store import migrations
+
+    database = await _connect(url)
+    try:
+        dialect = database.dialect.name
+        before = await database.read(_read_version, dialect)
+        after = migrations.find_revision(before, target)
+        if before == after:
+            return before, after, ""
+        if after is not None and (before is None or before < after):
+            script = migrations.upgrade_script(dialect, before, after)
+        else:
+            script = migrations.downgrade_script(dialect, str(before), after or "base")
+        if apply and (result := database.run_script(script)) is not None:
+            await result
+        return before, after, script
+    finally:
+        await database.close()
+
+
+async def _connect(url: str) -> Any:
+    """The database at ``url`` with the schema that it has; nothing is written to one that is not ours.
 
     ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite://`` (in memory) and
     ``postgresql://user:password@host/name``; the ``+driver`` that Prefect writes is accepted.
@@ -71,22 +119,15 @@ async def open_database(url: str) -> Database:
         # What is not ours to write stays as it is to the byte, so it is looked at before it is opened.
         if (before := read_only(path)) is not None:
             _refuse_unknown(before.look(_read_version, "sqlite"))
-        database: Any = SqliteDatabase(path)
-    elif backend == "postgresql":
+        return SqliteDatabase(path)
+    if backend == "postgresql":
         from eparch.store.postgres import open_postgres
 
         plain = parsed.set(drivername="postgresql").render_as_string(hide_password=False)
-        database = await open_postgres(plain)
-    else:
-        raise SettingInvalid(
-            f"Databases of the kind {backend!r} are not supported.", fix="Use SQLite or PostgreSQL."
-        )
-    try:
-        await _upgrade(database)
-    except BaseException:
-        await database.close()
-        raise
-    return database  # type: ignore[no-any-return]
+        return await open_postgres(plain)
+    raise SettingInvalid(
+        f"Databases of the kind {backend!r} are not supported.", fix="Use SQLite or PostgreSQL."
+    )
 
 
 def _sqlite_path(url: sa.URL) -> str:

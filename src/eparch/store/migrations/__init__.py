@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any, NoReturn
 
-from eparch.core.errors import DatabaseUnusable
+from eparch.core.errors import DatabaseUnusable, NotFound
 
 FOLDER = Path(__file__).parent
 
@@ -40,12 +40,50 @@ def refuse(revision: str) -> NoReturn:
     )
 
 
+def find_revision(current: str | None, target: str) -> str | None:
+    """The revision that ``target`` means for a database at ``current``; None is an empty database.
+
+    Raises:
+        NotFound: there is no such revision.
+        DatabaseUnusable: ``current`` is not known here.
+    """
+    chain = [None, *sorted(revisions())]
+    if current not in chain:
+        refuse(str(current))
+    named: dict[str, str | None] = {"head": chain[-1], "base": None}
+    named |= {name: name for name in chain if name is not None}
+    if re.fullmatch(r"[+-]\d{1,4}", target):
+        place = chain.index(current) + int(target)
+        if 0 <= place < len(chain):
+            return chain[place]
+    elif target in named:
+        return named[target]
+    raise NotFound(
+        f"There is no revision {target!r} of the schema.",
+        fix=f"Name one of {', '.join(name for name in named)}, or a number of steps such as -1.",
+    )
+
+
 def upgrade_script(dialect: str, current: str | None, target: str = "head") -> str:
-    """The SQL that brings a database of ``dialect`` from revision ``current`` (None: empty) to ``target``.
+    """The SQL that brings a database of ``dialect`` from revision ``current`` (None: empty) up to ``target``.
 
     Raises:
         DatabaseUnusable: ``current`` is not known here, so the database is of a newer version or foreign.
     """
+    return _script(dialect, current, target, "_upgrade_revs")
+
+
+def downgrade_script(dialect: str, current: str, target: str) -> str:
+    """The SQL that takes a database of ``dialect`` from ``current`` down to ``target``; ``base`` leaves nothing.
+
+    Raises:
+        DatabaseUnusable: ``current`` is not known here.
+    """
+    script = _script(dialect, current, target, "_downgrade_revs")
+    return f"{script}\nDROP TABLE alembic_version;\n" if target == "base" else script
+
+
+def _script(dialect: str, current: str | None, target: str, way: str) -> str:
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
@@ -56,7 +94,7 @@ def upgrade_script(dialect: str, current: str | None, target: str = "head") -> s
     written = io.StringIO()
 
     def run(rev: Any, context: Any) -> Any:
-        return scripts._upgrade_revs(target, rev)
+        return getattr(scripts, way)(target, rev)
 
     with EnvironmentContext(Config(), scripts, fn=run, as_sql=True, starting_rev=current) as environment:
         environment.configure(dialect_name=dialect, output_buffer=written, transactional_ddl=False)
