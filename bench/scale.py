@@ -1,0 +1,217 @@
+"""``python -m bench.scale``: a million flow runs, and how long every list, count and claim takes.
+
+Made for each database with ``bench.filling``, asked over HTTP with the load generator. Budgets are of the
+99th percentile in milliseconds. The table goes to ``docs/benchmarks.md`` through ``docs/benchmarks.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from bench import footprint, report
+from bench.api import port
+from bench.filling import SQLITE, Rows, Size, fill_postgres, fill_sqlite
+from bench.load import Outcome, Plan, drive
+from bench.targets import Session, find_target, postgres
+
+LIST_BUDGET, CLAIM_BUDGET = 100.0, 20.0
+"""Milliseconds, 99th percentile."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request that is asked again and again; ``{id}`` in its path is each of ``ids`` in turn."""
+
+    name: str
+    method: str
+    path: str
+    body: dict[str, Any] = field(default_factory=dict)
+    ids: tuple[str, ...] = ()
+    budget: float = LIST_BUDGET
+    count: int = 1_000_000
+
+
+def post(name: str, path: str, **body: Any) -> Question:
+    """A question that is put with POST."""
+    return Question(name, "POST", path, body)
+
+
+def ask_lists(rows: Rows) -> Iterator[Question]:
+    """Pages of flow runs, as people and tools ask for them."""
+    runs = "/flow_runs/filter"
+    for sort in (
+        "START_TIME_DESC",
+        "START_TIME_ASC",
+        "EXPECTED_START_TIME_DESC",
+        "END_TIME_DESC",
+        "NAME_ASC",
+    ):
+        yield post(f"50 flow runs, {sort}", runs, sort=sort, limit=50)
+    yield post("50 flow runs after 20,000 others", runs, sort="START_TIME_DESC", limit=50, offset=20_000)
+    yield post(
+        "a page of 50, with the number of pages", "/flow_runs/paginate", sort="START_TIME_DESC", limit=50
+    )
+    last = "START_TIME_DESC"
+    failed = {"state": {"type": {"any_": ["FAILED", "CRASHED"]}}}
+    yield post("50 that failed", runs, flow_runs=failed, sort=last, limit=50)
+    deployment = {"deployment_id": {"any_": [str(rows.ref(4, 77))]}}
+    yield post("50 of a deployment", runs, flow_runs=deployment, sort=last, limit=50)
+    yield post("50 of a flow", runs, flows={"id": {"any_": [str(rows.ref(1, 7))]}}, sort=last, limit=50)
+    tag = {"tags": {"all_": ["team-7"]}}
+    yield post("50 with a tag", runs, flow_runs=tag, sort=last, limit=50)
+    yield post("50 of a pool", runs, work_pools={"name": {"any_": ["pool-3"]}}, sort=last, limit=50)
+    yield post("50 whose name is like 'run-9'", runs, flow_runs={"name": {"like_": "run-9"}}, limit=50)
+    since = (rows_now(rows) - timedelta(days=1)).isoformat()
+    day = {"start_time": {"after_": since}}
+    yield post("200 of the last day", runs, flow_runs=day, sort=last, limit=200)
+
+
+def ask_counts(rows: Rows) -> Iterator[Question]:
+    """Counts and histories."""
+    now = rows_now(rows)
+    yield post("count of all flow runs", "/flow_runs/count")
+    failed = {"state": {"type": {"any_": ["FAILED"]}}}
+    yield post("count of those that failed", "/flow_runs/count", flow_runs=failed)
+    week = {"start_time": {"after_": (now - timedelta(days=7)).isoformat()}}
+    yield post("count of the last week", "/flow_runs/count", flow_runs=week)
+    yield post("average lateness of the last week", "/flow_runs/lateness", flow_runs=week)
+    bounds = {"history_start": (now - timedelta(days=7)).isoformat(), "history_end": now.isoformat()}
+    yield post("history of a week by the hour", "/flow_runs/history", history_interval_seconds=3600, **bounds)
+    yield post("count of all task runs", "/task_runs/count")
+    yield post(
+        "task runs of a day, counted for the dashboard", "/ui/task_runs/dashboard/counts",
+        task_runs={"start_time": {"after_": (now - timedelta(days=1)).isoformat()}},
+    )  # fmt: skip
+
+
+def ask_others(rows: Rows) -> Iterator[Question]:
+    """Everything else that lists."""
+    yield post("200 deployments", "/deployments/filter", limit=200)
+    yield post("a page of deployments", "/deployments/paginate", limit=50, page=50)
+    yield post("count of deployments", "/deployments/count")
+    yield post("50 flows", "/flows/filter", limit=50)
+    flows = [str(rows.ref(1, n)) for n in range(20)]
+    yield post("the next runs of 20 flows", "/ui/flows/next-runs", flow_ids=flows)
+    yield post("work pools", "/work_pools/filter", limit=200)
+    run = str(rows.run_id(rows.size.flow_runs - rows.size.flow_runs % 3 - 3))
+    of_run = {"flow_runs": {"id": {"any_": [run]}}}
+    yield post(
+        "task runs of a flow run", "/task_runs/filter", sort="EXPECTED_START_TIME_ASC", limit=200, **of_run
+    )
+    yield post("200 task runs, the newest", "/task_runs/filter", sort="EXPECTED_START_TIME_DESC", limit=200)
+    logged = {"logs": {"flow_run_id": {"any_": [str(rows.run_id(rows.size.flow_runs - 1))]}}}
+    for skipped in (0, 200_000, 999_800):
+        name = f"200 log lines after {skipped:,}"
+        yield post(name, "/logs/filter", sort="TIMESTAMP_ASC", limit=200, offset=skipped, **logged)
+    filter_ = {"event": {"prefix": ["prefix.", "prefect.flow-run."]}, "order": "DESC"}
+    yield post("50 events", "/events/filter", filter=filter_, limit=50)
+    yield Question("states of a run", "GET", f"/flow_run_states/?flow_run_id={run}")
+
+
+def ask_claims(rows: Rows) -> Iterator[Question]:
+    """What workers ask; the last one takes the runs that it is given."""
+    pools = tuple(f"pool-{n}" for n in range(rows.size.queues // 5))
+    now = datetime.now(UTC).isoformat()
+    poll = {"work_queue_names": [], "limit": 10, "scheduled_before": now}
+    yield Question("a poll for 10 due runs", "POST", "/work_pools/{id}/get_scheduled_flow_runs", poll, pools,
+                   CLAIM_BUDGET)  # fmt: skip
+    claim = {"claim_id": "{unique}", "worker_name": "scale", "limit": 1, "lease_seconds": 3600}
+    yield Question("a claim of one run", "POST", "/work_pools/{id}/claim", claim, pools, CLAIM_BUDGET, 800)
+
+
+def rows_now(rows: Rows) -> datetime:
+    """When the newest run was made."""
+    return datetime.fromtimestamp(rows.now / 1e6, UTC)
+
+
+def put(session: Session, question: Question, seconds: float) -> Outcome:
+    """Ask on eight connections; the first answers, which fill caches, do not count."""
+    steps = ((question.method, question.path, json.dumps(question.body) if question.body else ""),)
+    drive(Plan(port(session), steps, connections=8, seconds=0.5, count=16, ids=question.ids))
+    plan = Plan(port(session), steps, 8, seconds, question.count, question.ids)
+    return drive(plan)
+
+
+@contextlib.contextmanager
+def filled(kind: str, size: Size, home: Path, now: datetime) -> Iterator[Session]:
+    """A server on a filled database of a ``kind``."""
+
+    def tell(what: str, begun: float = time.perf_counter()) -> None:
+        print(f"  {kind}: {what} after {time.perf_counter() - begun:.0f} s", file=sys.stderr)
+
+    session = Session(find_target("eparch"), home)
+    with contextlib.ExitStack() as stack:
+        if kind == "postgres":
+            url = stack.enter_context(postgres(home))
+        else:
+            url = f"sqlite:///{home / 'scale.db'}"
+        session.run("server", "database", "upgrade", "-y", env={"EPARCH_DATABASE_URL": url})
+        if kind == "postgres":
+            fill_postgres(url, size, now, tell)
+        else:
+            fill_sqlite(url.removeprefix("sqlite:///"), size, now, tell)
+        stack.enter_context(session.serve(url))
+        yield session
+
+
+def measure(kind: str, size: Size, seconds: float, keep: Callable[[str, str, Outcome, float], None]) -> None:
+    """Ask everything on one kind of database."""
+    home = Path(tempfile.mkdtemp(prefix="eparch-scale-"))
+    now = datetime.now(UTC)
+    rows = Rows(size, SQLITE, now)
+    try:
+        with filled(kind, size, home, now) as session:
+            for ask in (ask_lists, ask_counts, ask_others, ask_claims):
+                for question in ask(rows):
+                    keep(kind, question.name, put(session, question, seconds), question.budget)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Fill, ask, keep."""
+    parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
+    parser.add_argument("--database", choices=("sqlite", "postgres"), action="append")
+    parser.add_argument("--share", type=float, default=1.0, help="a smaller database: 0.01 is a hundredth")
+    parser.add_argument("--seconds", type=float, default=4.0, help="how long each question is asked")
+    parser.add_argument("--dry", action="store_true", help="print, keep nothing")
+    asked = parser.parse_args(arguments)
+    whole = asdict(Size())
+    size = Size(
+        **{k: v if k in ("flows", "queues") else max(int(v * asked.share), 1) for k, v in whole.items()}
+    )
+    book = report.load()
+    version = footprint.describe_machine()
+
+    def keep(kind: str, name: str, outcome: Outcome, budget: float) -> None:
+        wrong = f"  failed: {outcome.failures} {outcome.example}" if outcome.failures else ""
+        mark = "" if outcome.p99 <= budget and not outcome.failures else "  OVER"
+        print(
+            f"{kind:8} {name:48} median {outcome.median:8.1f} ms  p99 {outcome.p99:8.1f} ms  "
+            f"{outcome.rate:7.0f}/s{mark}{wrong}",
+            flush=True,
+        )
+        found = {"median": outcome.median, "p99": outcome.p99, "budget": budget, "failures": outcome.failures}
+        about = {"date": datetime.now(UTC).strftime("%Y-%m-%d"), "machine": version, "size": asdict(size)}
+        book.setdefault(f"scale-{kind}", {})[name] = {**found, "about": about}
+
+    for kind in asked.database or ("sqlite", "postgres"):
+        measure(kind, size, asked.seconds, keep)
+        if not asked.dry:
+            report.save(book)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
