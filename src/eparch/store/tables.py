@@ -11,6 +11,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from eparch.store.automation_tables import automation as automation
+from eparch.store.automation_tables import automation_action as automation_action
+from eparch.store.automation_tables import automation_bucket as automation_bucket
+from eparch.store.automation_tables import automation_cursor as automation_cursor
+from eparch.store.automation_tables import automation_firing as automation_firing
+from eparch.store.automation_tables import automation_resource as automation_resource
 from eparch.store.columns import Document, Flag, Id, Text, Time, metadata, record, where_known
 
 __all__ = ["Document", "Flag", "Id", "Text", "Time", "metadata"]
