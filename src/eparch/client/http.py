@@ -299,7 +299,7 @@ def connect(settings: Settings, *, api_url: str | None = None, retries: Retries 
         auth=authorization_of(settings),
         timeout=settings.request_timeout,
         retries=retries or Retries(attempts=settings.max_retries),
-        tls=_tls_of(settings),
+        tls=tls_of(settings),
     )
 
 
@@ -324,7 +324,8 @@ def serves_us(client: Client) -> calls.ServerFacts | None:
         return None
 
 
-def _tls_of(settings: Settings) -> ssl.SSLContext | None:
+def tls_of(settings: Settings) -> ssl.SSLContext | None:
+    """Whom to trust, as ``settings`` say; None is what everybody trusts."""
     if settings.tls_ca_file is None and not settings.tls_insecure:
         return None
     context = ssl.create_default_context(cafile=settings.tls_ca_file)

@@ -92,6 +92,18 @@ class Unreachable(EparchError):
     """The server cannot be reached."""
 
 
+class Disconnected(Unreachable):
+    """The connection to the server is over."""
+
+    def __init__(
+        self, message: str | None = None, *, code: int = 1006, reason: str = "", why: str = "", fix: str = ""
+    ) -> None:
+        """``code`` and ``reason`` are those of the frame that closed it (RFC 6455); 1006: there was none."""
+        super().__init__(message, why=why, fix=fix)
+        self.code = code
+        self.reason = reason
+
+
 class VersionMismatch(EparchError):
     """Client and server do not speak the same version."""
 
