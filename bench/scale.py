@@ -152,10 +152,7 @@ def filled(kind: str, size: Size, home: Path, now: datetime) -> Iterator[Session
 
     session = Session(find_target("eparch"), home)
     with contextlib.ExitStack() as stack:
-        if kind == "postgres":
-            url = stack.enter_context(postgres(home))
-        else:
-            url = f"sqlite:///{home / 'scale.db'}"
+        url = stack.enter_context(postgres(home)) if kind == "postgres" else f"sqlite:///{home}/scale.db"
         session.run("server", "database", "upgrade", "-y", env={"EPARCH_DATABASE_URL": url})
         if kind == "postgres":
             fill_postgres(url, size, now, tell)

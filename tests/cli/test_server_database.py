@@ -1,4 +1,4 @@
-"""``eparch server database`` as Helm's job and operators use it: up, down, away, and seen before it is done."""
+"""``eparch server database`` as Helm's job and operators use it: up, down, away, and shown before."""
 
 import sqlite3
 
@@ -23,7 +23,9 @@ def tables(tmp_path):
 def test_up_down_and_up_again(run, tables):
     assert "it was empty" in run("server", "database", "upgrade", "-y", code=0).err
     assert tables()[1] == HEAD
-    assert "already" in run("server", "database", "upgrade", "-y", code=0).err
+    again = run("server", "database", "upgrade", "-y", "-o", "json", code=0)
+    assert "already" in again.err
+    assert again.json()["before"] == again.json()["after"] == HEAD
     run("server", "database", "downgrade", "--revision", "0001", "-y", code=0)
     found, version = tables()
     assert version == "0001"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import click
 
 from eparch.cli.commands import Group
@@ -15,7 +13,7 @@ def database() -> None:
     """Change the schema of the server's database."""
 
 
-@database.command("upgrade", example="eparch server database upgrade -y", prints=False)
+@database.command("upgrade", example="eparch server database upgrade -y")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("-r", "--revision", default="head", show_default=True, help="The revision to go to.")
 @click.option("--dry-run", is_flag=True, help="Print the SQL and change nothing.")
@@ -25,7 +23,7 @@ def upgrade(session: Session, yes: bool, revision: str, dry_run: bool) -> None:
     _change(session, revision, "Upgrade", yes, dry_run)
 
 
-@database.command("downgrade", example="eparch server database downgrade -r 0002 -y", prints=False)
+@database.command("downgrade", example="eparch server database downgrade -r 0002 -y")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("-r", "--revision", default="-1", show_default=True, help="The revision to go back to.")
 @click.option("--dry-run", is_flag=True, help="Print the SQL and change nothing.")
@@ -35,18 +33,25 @@ def downgrade(session: Session, yes: bool, revision: str, dry_run: bool) -> None
     _change(session, revision, "Downgrade", yes, dry_run)
 
 
-@database.command("reset", example="eparch server database reset -y", prints=False)
+@database.command("reset", example="eparch server database reset -y")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def reset(session: Session, yes: bool) -> None:
     """Delete everything that the server has kept, and begin anew."""
-    from eparch.store.database import change_schema
-
     url, named = session.settings.database_url, _named(session)
     session.confirm(f"Delete everything in {named}?", yes=yes)
-    asyncio.run(change_schema(url, "base"))
-    _, after, _ = asyncio.run(change_schema(url, "head"))
+    before, _, _ = _move(url, "base")
+    _, after, _ = _move(url, "head")
     session.note(f"{named} is empty, at revision {after}.")
+    session.output.made({"database": named, "before": before, "after": after}, name=lambda _: after)
+
+
+def _move(url: str, target: str, *, apply: bool = True) -> tuple[str | None, str | None, str]:
+    import asyncio
+
+    from eparch.store.database import change_schema
+
+    return asyncio.run(change_schema(url, target, apply=apply))
 
 
 def _named(session: Session) -> str:
@@ -57,17 +62,16 @@ def _named(session: Session) -> str:
 
 
 def _change(session: Session, revision: str, verb: str, yes: bool, dry_run: bool) -> None:
-    from eparch.store.database import change_schema
-
     url, named = session.settings.database_url, _named(session)
-    _, _, script = asyncio.run(change_schema(url, revision, apply=False))
+    _, _, script = _move(url, revision, apply=False)
     if dry_run:
         click.echo(script.rstrip() or "-- Nothing to do.")
         return
     session.confirm(f"{verb} the schema of {named}?", yes=yes)
-    before, after, _ = asyncio.run(change_schema(url, revision))
+    before, after, _ = _move(url, revision)
     where = f"at revision {after}" if after else "empty"
     if before == after:
         session.note(f"{named} is {where} already.")
     else:
         session.note(f"{named} is {where} now; it was {f'at {before}' if before else 'empty'}.")
+    session.output.made({"database": named, "before": before, "after": after}, name=lambda _: after)

@@ -74,7 +74,7 @@ def upgrade_script(dialect: str, current: str | None, target: str = "head") -> s
 
 
 def downgrade_script(dialect: str, current: str, target: str) -> str:
-    """The SQL that takes a database of ``dialect`` from ``current`` down to ``target``; ``base`` leaves nothing.
+    """The SQL that takes a database of ``dialect`` from ``current`` to ``target``; ``base`` leaves nothing.
 
     Raises:
         DatabaseUnusable: ``current`` is not known here.
