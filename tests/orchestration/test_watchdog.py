@@ -111,6 +111,18 @@ async def test_b7_cancelling_ends_in_time(world: World) -> None:
     assert (await world.set(run, S.CANCELLED, token=token)).status == "ABORT"
 
 
+async def test_infrastructure_of_a_cancelled_run_is_looked_after(world: World) -> None:
+    await world.pool()
+    run, _ = await running(world, lease_seconds=3600)
+    await world.go(run, S.CANCELLING)
+    world.pass_seconds(301)
+    await watch(world)
+    row = await world.read(run)
+    (torn,) = [note.value for note in world.notes if note.topic == "teardown"]
+    assert (torn.flow_run_id, torn.work_queue_id) == (run, row["work_queue_id"])
+    assert torn.infrastructure_pid == row["infrastructure_pid"]
+
+
 async def test_b6_a_pause_that_timed_out_fails_among_many_that_have_not(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

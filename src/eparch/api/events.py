@@ -8,6 +8,7 @@ from eparch.api.errors import InvalidParts
 from eparch.api.request import Request, Services
 from eparch.api.router import handles
 from eparch.api.sockets import Feeds
+from eparch.api.worker_sockets import StoredWorkers
 from eparch.core import calls
 from eparch.core.events import Event, EventFilter, ReceivedEvent, flaw
 from eparch.orchestration import recorder
@@ -42,7 +43,7 @@ def feeds(services: Services) -> Feeds:
     async def read(wanted: EventFilter, after: ReceivedEvent | None, limit: int) -> list[ReceivedEvent]:
         return await _read(services, wanted, after, limit)
 
-    return Feeds(record, read, services.events)
+    return Feeds(record, read, services.events, StoredWorkers(services))
 
 
 async def _read(

@@ -19,6 +19,7 @@ from eparch.orchestration.claims import Waiters
 from eparch.orchestration.scheduler import Scheduler
 from eparch.orchestration.service import Services as Duties
 from eparch.orchestration.watchdog import Watchdog
+from eparch.orchestration.worker_channels import Desk
 from eparch.store.database import open_database
 from eparch.store.statement import Note
 
@@ -40,6 +41,8 @@ def opening(
             services.worker_types = worker_types
         services.waiters = Waiters()
         services.events = Broadcast()
+        services.pools = Broadcast()
+        services.cleanups = Desk()
         services.database = await open_database(settings.database_url)
         duties = Duties(
             services.database,
@@ -51,6 +54,7 @@ def opening(
         services.database.on_notes = lambda notes: tell(notes, services, duties)
         services.on_stop.append(services.waiters.stop)
         services.on_stop.append(services.events.close)
+        services.on_stop.append(services.pools.close)
         if settings.services_enabled:
             duties.start()
         try:
@@ -71,5 +75,10 @@ def tell(notes: Sequence[Note], services: Services, duties: Duties) -> None:
             if len(services.events):
                 event = msgspec.structs.asdict(note.value)
                 services.events.publish(ReceivedEvent(**{**event, "received": received}))
+        elif note.topic in ("pool", "anything"):
+            services.pools.publish(note.value)
+        elif note.topic == "teardown":
+            services.cleanups.put(note.value)
+            services.pools.publish(note.value.work_pool_id)
         elif note.topic == "schedules":
             duties.call(Scheduler.name)

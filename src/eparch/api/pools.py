@@ -161,6 +161,12 @@ async def read_workers(request: Request, work_pool_name: str, body: Query) -> An
     return await request.scan(changes.read_workers, work_pool_name, body, request.now)
 
 
+@handles(calls.delete_worker)
+async def delete_worker(request: Request, work_pool_name: str, name: str) -> None:
+    """Forget a worker; one that lives is there again with its next heartbeat."""
+    await request.write(changes.delete_worker, work_pool_name, name)
+
+
 @handles(calls.read_work_queue)
 async def read_work_queue(request: Request, id: UUID) -> Any:
     """One queue."""

@@ -17,9 +17,12 @@ from eparch.core.calls import CLAIM_HEADER
 from eparch.core.errors import BadRequest, Invalid, NotFound, TooLarge, Unavailable
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from eparch.core.events import ReceivedEvent
     from eparch.orchestration.broadcast import Broadcast
     from eparch.orchestration.claims import Waiters
+    from eparch.orchestration.worker_channels import Desk
     from eparch.store.database import Database
     from eparch.store.statement import Steps
 
@@ -58,12 +61,14 @@ class Services:
     """What the server offers to its handlers, from start to stop."""
 
     __slots__ = (
+        "cleanups",
         "database",
         "events",
         "gate",
         "new_name",
         "on_stop",
         "policy",
+        "pools",
         "started",
         "waiters",
         "worker_types",
@@ -72,6 +77,9 @@ class Services:
     database: Database
     waiters: Waiters
     events: Broadcast[ReceivedEvent]
+    pools: Broadcast[UUID | None]
+    """Ids of pools that changed or have something to tear down; None is any of them."""
+    cleanups: Desk
     new_name: Callable[[], str]
     """A name for a run that was given none."""
 

@@ -1,4 +1,4 @@
-"""The sockets: events in, events out (wire 4.3).
+"""The sockets: the handshake of all, events in, events out (wire 4.3).
 
 Owns the handshake, the frames, back-pressure and how a connection ends. What an event means is none of
 its business: events go to ``record`` and come from ``read`` and a broadcast, both handed in.
@@ -12,7 +12,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
+from uuid import UUID
 
 import msgspec
 
@@ -22,7 +24,9 @@ from eparch.api.router import too_deep, without_nul
 from eparch.core.errors import EparchError, Forbidden, Invalid
 from eparch.core.events import Event, EventFilter, ReceivedEvent
 from eparch.core.model import decode, encode
+from eparch.core.worker_channel import Ending, Hello
 from eparch.orchestration.broadcast import Broadcast, FellBehind, Subscription
+from eparch.orchestration.worker_channels import Connected, Desk
 
 logger = logging.getLogger("eparch.api.sockets")
 
@@ -55,6 +59,24 @@ class Feeds:
     record: Record
     read: Read
     events: Broadcast[ReceivedEvent]
+    workers: WorkerFeed | None = None
+
+
+class WorkerFeed(Protocol):
+    """What the channel of a worker needs (``api.worker_sockets``)."""
+
+    changes: Broadcast[UUID | None]
+    """Ids of pools that changed or have something to tear down; None is any of them."""
+    cleanups: Desk
+
+    async def connect(self, pool_name: str, hello: Hello) -> Connected:
+        """Let a worker in; raises ``ChannelRefused``."""
+
+    async def beat(self, pool_id: UUID, worker_name: str, interval: int) -> dict[str, Any] | None:
+        """Record a heartbeat; the pool, None when it is gone."""
+
+    async def read_pool(self, pool_id: UUID) -> dict[str, Any] | None:
+        """The pool as it is now, None when it is gone."""
 
 
 class Closed(Exception):
@@ -111,18 +133,23 @@ class Socket:
 
 
 async def run_socket(socket: Socket, name: str, gate: Gate, feeds: Feeds) -> None:
-    """Serve one connection to ``events/in`` or ``events/out``, to its end; any other name is refused (403).
+    """Serve one connection to the socket ``name``, to its end; one that is not offered is refused (403).
 
-    Clients take the refusal as "not offered here" and fall back to HTTP (wire 4.3, ``workers/connect``).
+    Clients take the refusal as "not offered here" and fall back to HTTP (wire 4.3).
     """
     if not await socket.is_asked():
         return
+    from eparch.api import worker_sockets
+
     serve = {"events/in": _take_events, "events/out": _give_events}.get(name)
+    ending: Ending | None = None
+    if feeds.workers is not None and (pool := worker_sockets.pool_of(name)) is not None:
+        serve, ending = partial(worker_sockets.serve_worker, pool_name=pool), Ending.AUTHENTICATION_FAILED
     if serve is None or not _origin_admitted(socket, gate):
         await socket.close(POLICY_VIOLATION)
         return
     try:
-        if await _shake_hands(socket, gate):
+        if await _shake_hands(socket, gate, ending):
             await serve(socket, feeds)
     except Closed:
         pass
@@ -147,9 +174,15 @@ def _origin_admitted(socket: Socket, gate: Gate) -> bool:
     return True
 
 
-async def _shake_hands(socket: Socket, gate: Gate) -> bool:
-    """Accept and authenticate; False when the connection was closed instead (wire 4.3)."""
+async def _shake_hands(socket: Socket, gate: Gate, ending: Ending | None = None) -> bool:
+    """Accept and authenticate; False when the connection was closed instead (wire 4.3).
+
+    With an ``ending`` every refusal is that one, and the subprotocol is required.
+    """
     if SUBPROTOCOL not in socket.scope.get("subprotocols", ()):
+        if ending is not None:
+            await socket.close(ending.code, ending)
+            return False
         if gate.asks_secret:
             await socket.close(PROTOCOL_ERROR, "'prefect' subprotocol required when auth is configured")
             return False
@@ -158,11 +191,11 @@ async def _shake_hands(socket: Socket, gate: Gate) -> bool:
     await socket.accept(SUBPROTOCOL)
     message = await _first_message(socket)
     if message.get("type") != "auth":
-        await socket.close(POLICY_VIOLATION, "Expected 'auth' message")
+        await socket.close(POLICY_VIOLATION, ending or "Expected 'auth' message")
         return False
     if not gate.admit_token(message.get("token")):
         reason = "Invalid token" if message.get("token") else "Auth required but no token provided"
-        await socket.close(POLICY_VIOLATION, reason)
+        await socket.close(POLICY_VIOLATION, ending or reason)
         return False
     await socket.send({"type": "auth_success"})
     return True

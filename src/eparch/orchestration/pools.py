@@ -77,6 +77,7 @@ def update_pool(name: str, patch: WorkPoolUpdate, now: datetime) -> Steps[None]:
         _check_template(columns["base_job_template"])
     yield from pools.write_pool(pool[0], {**columns, "updated": now})
     yield Note("work", pool[0])
+    yield Note("pool", pool[0])
 
 
 def delete_pool(name: str) -> Steps[None]:
@@ -89,6 +90,7 @@ def delete_pool(name: str) -> Steps[None]:
     if pool is None:
         raise NotFound(f'Work pool "{name}" not found.')
     yield from pools.delete_pool(pool[0])
+    yield Note("pool", pool[0])
 
 
 def new_queue(
@@ -253,6 +255,19 @@ def heartbeat(pool_name: str, body: Heartbeat, now: datetime) -> Steps[None]:
     if pool is None:
         raise NotFound(f'Work pool "{pool_name}" not found.')
     yield from pools.heartbeat(pool[0], body.name, body.heartbeat_interval_seconds, now)
+
+
+def delete_worker(pool_name: str, worker_name: str) -> Steps[None]:
+    """Forget the worker; one that lives is there again with its next heartbeat.
+
+    Raises:
+        NotFound: there is no such pool or worker.
+    """
+    pool = yield from claims.read_pool(pool_name)
+    if pool is None:
+        raise NotFound(f'Work pool "{pool_name}" not found.')
+    if not (yield from pools.delete_worker(pool[0], worker_name)):
+        raise NotFound("Worker not found.")
 
 
 def read_workers(pool_name: str, query: Query, now: datetime) -> Steps[list[dict[str, Any]]]:

@@ -15,10 +15,11 @@ from eparch.core.errors import Unavailable
 from eparch.core.states import State, StateType
 from eparch.core.transitions import cancel_expired, lapsed, late, pause_expired
 from eparch.orchestration.transition import propose
+from eparch.orchestration.worker_channels import Teardown
 from eparch.store import claims, concurrency, runs
 from eparch.store.database import Database
 from eparch.store.runs import Stored
-from eparch.store.statement import Steps
+from eparch.store.statement import Note, Steps
 
 logger = logging.getLogger("eparch.server")
 
@@ -102,5 +103,11 @@ def act(run_id: UUID, due: Due, now: datetime) -> Steps[bool]:
     state = due(stored, now)
     if state is None:
         return False
+    run = stored.run
     decision = yield from propose(stored, state, now, own=True)
-    return state_to_write(decision) is not None
+    if state_to_write(decision) is None:
+        return False
+    if run.state_type is StateType.CANCELLING and run.work_pool_id and run.work_queue_id:
+        # Nobody said that its infrastructure is gone, so a worker of the pool is asked to look after it.
+        yield Note("teardown", Teardown(run.id, run.work_pool_id, run.work_queue_id, run.infrastructure_pid))
+    return True

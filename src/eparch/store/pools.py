@@ -52,6 +52,7 @@ WORKERS: sa.Select[Any] = sa.select(*_worker.columns)
 _WORKER_KEYS = names(WORKERS)
 
 _POOL_BY_NAME = Statement(POOLS.where(_pool.c.name == param("name", _pool.c.name)), wire=True)
+_POOL_BY_ID = Statement(POOLS.where(_pool.c.id == param("id", _pool.c.id)))
 _POOL_TEMPLATE = Statement(
     sa.select(_pool.c.base_job_template, _pool.c.type).where(_pool.c.id == param("id", _pool.c.id))
 )
@@ -79,6 +80,16 @@ _HEARTBEAT = upsert(
     _worker,
     ("work_pool_id", "name"),
     ("updated", "last_heartbeat_time", "heartbeat_interval_seconds"),
+)
+
+
+_DELETE_WORKER = Statement(
+    sa.delete(_worker)
+    .where(
+        _worker.c.work_pool_id == param("work_pool_id", _worker.c.work_pool_id),
+        _worker.c.name == param("name", _worker.c.name),
+    )
+    .returning(_worker.c.id)
 )
 
 
@@ -113,6 +124,12 @@ def _wire_worker(row: Row, now: datetime) -> dict[str, Any]:
 def read_pool(name: str, now: datetime) -> Steps[dict[str, Any] | None]:
     """The pool as the wire answers it."""
     found = yield _POOL_BY_NAME(name=name)
+    return _wire_pool(found[0], now) if found else None
+
+
+def read_pool_by_id(pool_id: UUID, now: datetime) -> Steps[dict[str, Any] | None]:
+    """The pool with its full values, None when there is none."""
+    found = yield _POOL_BY_ID(id=pool_id)
     return _wire_pool(found[0], now) if found else None
 
 
@@ -213,6 +230,12 @@ def heartbeat(pool_id: UUID, name: str, interval: int | None, now: datetime) -> 
         last_heartbeat_time=now,
         heartbeat_interval_seconds=interval,
     )
+
+
+def delete_worker(pool_id: UUID, name: str) -> Steps[bool]:
+    """Forget the worker; False when there is none."""
+    found = yield _DELETE_WORKER(work_pool_id=pool_id, name=name)
+    return bool(found)
 
 
 def read_workers(query: Query, now: datetime, pool_id: UUID) -> Steps[list[dict[str, Any]]]:

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 CHANNEL = "eparch"
 
-RELAYED = frozenset({"work", "cancel", "schedules"})
-"""Topics whose value is an id. Events are not relayed: a listener of events reads what it missed."""
+RELAYED = frozenset({"work", "cancel", "schedules", "tasks", "pool"})
+"""Topics whose value is an id."""
+
+HINTS = frozenset({"events", "logs"})
+"""Topics that are relayed without their value: who follows them reads what is there."""
 
 MOST_AT_ONCE = 100
 """Notes of one message, which may have 8,000 bytes."""
@@ -40,7 +43,7 @@ class Told(Value, frozen=True, kw_only=True):
     """One message: who tells, and (topic, value) of each note."""
 
     sender: str
-    notes: list[tuple[str, UUID]]
+    notes: list[tuple[str, UUID | None]]
 
 
 class Relay:
@@ -51,7 +54,7 @@ class Relay:
         self._url = url
         self._heard = heard
         self._name = str(new_id())
-        self._told: dict[tuple[str, str], None] = {}
+        self._told: dict[tuple[str, str | None], None] = {}
         self._more = asyncio.Event()
         self._broken = False
         self.listening = asyncio.Event()
@@ -60,7 +63,9 @@ class Relay:
     def tell(self, notes: Sequence[Note]) -> None:
         """Tell the other servers, soon."""
         for note in notes:
-            if note.topic in RELAYED and note.value is not None:
+            if note.topic in HINTS:
+                self._told[note.topic, None] = None
+            elif note.topic in RELAYED and note.value is not None:
                 self._told[note.topic, str(note.value)] = None
         if self._told:
             self._more.set()
@@ -109,4 +114,5 @@ class Relay:
         except ValueError:
             return  # not one of ours: anybody with access to the database can write to the channel
         if told.sender != self._name:
-            self._heard([Note(topic, value) for topic, value in told.notes if topic in RELAYED])
+            known = [Note(topic, value) for topic, value in told.notes if topic in RELAYED | HINTS]
+            self._heard([note for note in known if note.topic in HINTS or note.value is not None])

@@ -101,6 +101,9 @@ read_workers: Endpoint[list[Worker]] = Endpoint(
     tag="Work Pools",
     idempotent=True,
 )
+delete_worker: Endpoint[None] = Endpoint(
+    "DELETE", "/work_pools/{work_pool_name}/workers/{name}", None, status=204, tag="Work Pools"
+)
 count_work_pools: Endpoint[int] = Endpoint(
     "POST", "/work_pools/count", int, body=filters.COUNT_WORK_POOLS, tag="Work Pools", idempotent=True
 )
