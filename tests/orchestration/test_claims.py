@@ -14,9 +14,12 @@ from tests.orchestration.world import S, World, gather
 from eparch.core.errors import NotFound
 from eparch.core.model import new_id
 from eparch.core.pools import ClaimRef, RenewClaims, Work, WorkPoolUpdate, WorkQueueUpdate
+from eparch.core.runs import FlowRunPolicy
 from eparch.orchestration import claims, pools
 from eparch.orchestration.claims import Waiters
+from eparch.orchestration.runs import due_deployment_runs
 from eparch.orchestration.watchdog import Watchdog, act
+from eparch.store.rows import id_of
 from eparch.store.statement import Note
 
 pytestmark = pytest.mark.anyio
@@ -475,3 +478,67 @@ async def test_nobody_waits_on_a_server_that_stops(asking: Asking) -> None:
     asking.waiters.stop()
     request = asking.world.request(wait_seconds=60)
     assert (await asking.waiters.claim(asking.world.database, "pool", request)).runs == []
+
+
+TAKES_OVER = {"concurrency_options": {"collision_strategy": "CANCEL_RUNNING"}}
+
+
+async def test_b4_the_newest_run_takes_over(world: World) -> None:
+    await world.pool()
+    deployment = await world.deployment(concurrency_limit=1, **TAKES_OVER)
+    old = await world.run(deployment)
+    token = (await world.claim())[old]
+    await world.go(old, S.RUNNING, token=token)
+    new = await world.run(deployment)
+    elsewhere = await world.run(await world.deployment())
+    assert list(await world.claim(1)) == [elsewhere], "who waits keeps nobody else waiting"
+    assert [await world.state(run) for run in (old, new)] == ["Cancelling", "AwaitingConcurrencySlot"]
+    history = await world.history(new)
+    assert await world.claim() == {}
+    assert await world.history(new) == history, "it waits without a word"
+    await world.go(old, S.CANCELLED, token=token)
+    assert list(await world.claim()) == [new]
+
+
+async def test_b4_of_those_who_wait_the_newest_takes_over_too(world: World) -> None:
+    await world.pool()
+    deployment = await world.deployment(concurrency_limit=2, **TAKES_OVER)
+    runs = []
+    for _ in range(5):
+        runs.append(await world.run(deployment))
+        await world.claim()
+        world.pass_seconds(1)
+    # Of five runs for two slots the first two are stopped, the third waited for nothing.
+    states = [await world.state(run) for run in runs]
+    assert states == ["Cancelling"] * 2 + ["Cancelled"] + ["AwaitingConcurrencySlot"] * 2
+    held = [row for row in (await world.claims()).values() if row["slot_of"] == deployment]
+    assert len(held) == 2
+    for run in runs[:2]:
+        await world.set(run, S.CANCELLED)
+    assert set(await world.claim()) == set(runs[3:])
+
+
+async def test_b4_who_proposes_pending_supersedes_once(world: World) -> None:
+    await world.pool()
+    deployment = await world.deployment(concurrency_limit=2, **TAKES_OVER)
+    first, second, third = [await world.run(deployment) for _ in range(3)]
+    await world.go(first, S.PENDING, S.RUNNING)
+    await world.go(second, S.PENDING, S.RUNNING)
+    for _ in range(3):
+        answer = await world.set(third, S.PENDING)
+        assert (answer.status, answer.state and answer.state.name) == ("REJECT", "AwaitingConcurrencySlot")
+    assert [await world.state(run) for run in (first, second)] == ["Cancelling", "Running"]
+    await world.go(first, S.CANCELLED)
+    await world.go(third, S.PENDING)
+
+
+async def test_b2_retries_in_process_do_not_shorten_a_page(world: World) -> None:
+    deployment = await world.deployment(None)
+    retrying = [await world.run(deployment, -60, empirical_policy=FlowRunPolicy(retries=1)) for _ in range(3)]
+    for run in retrying:
+        await world.go(run, S.PENDING, S.RUNNING)
+        await world.set(run, S.FAILED)
+    world.pass_seconds(10)
+    waiting = [await world.run(deployment) for _ in range(2)]
+    found = await world.database.write(due_deployment_runs, [deployment], world.now, 2, world.now)
+    assert {id_of(run["id"]) for run in found} == set(waiting)

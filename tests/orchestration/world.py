@@ -125,7 +125,7 @@ class World:
         made = await self.database.write(creation.create_flow_run, body, self.now, new_name=self._name("run"))
         return id_of(made.run["id"])
 
-    async def dummy_task(self, flow_run_id: UUID, **fields: Any) -> UUID:
+    async def dummy_task(self, flow_run_id: UUID | None, **fields: Any) -> UUID:
         """The id of a task run that is made over REST, as for a subflow."""
         body = TaskRunCreate(flow_run_id=flow_run_id, task_key=self._name("task"), dynamic_key="0", **fields)
         made = await self.database.write(creation.create_task_run, body, self.now)

@@ -30,7 +30,7 @@ def _flags(command: Any) -> Any:
         click.option("--concurrency-limit", "-cl", type=click.IntRange(min=1), help="Runs at the same time."),
         click.option(
             "--collision-strategy",
-            type=click.Choice(["ENQUEUE", "CANCEL_NEW"], case_sensitive=False),
+            type=click.Choice(["ENQUEUE", "CANCEL_NEW", "CANCEL_RUNNING"], case_sensitive=False),
             help="What happens to a run that meets a full limit.",
         ),
         click.option(

@@ -22,6 +22,7 @@ class Case:
 
     __slots__ = (
         "cache_key",
+        "cancels",
         "changes",
         "facts",
         "lease_id",
@@ -47,6 +48,7 @@ class Case:
         self.slot: SlotEffect | None = None
         self.tags: TagsEffect | None = None
         self.cache_key: str | None = None
+        self.cancels: tuple[UUID, ...] = ()
         self.changes: dict[str, Any] = {}
 
     @property
@@ -71,6 +73,7 @@ class Case:
             self.policy = self.run.empirical_policy
         self.changes = {}
         self.slot = self.tags = self.cache_key = None
+        self.cancels = ()
         self.lease_id = self.old.state_details.deployment_concurrency_lease_id if self.old else None
         return Reject(reason=reason, state=state)
 
@@ -153,6 +156,7 @@ def complete(case: Case, state: State) -> tuple[State, Effects]:
         lease_seconds=limit.grace_seconds if leased and limit else None,
         tags=case.tags,
         cache_key=case.cache_key,
+        cancels=case.cancels,
         changes=case.changes,
     )
     return replace(state, timestamp=stamp, state_details=details), effects

@@ -49,6 +49,8 @@ class Slot(Value, frozen=True, kw_only=True):
     """How long a lease lives when it is taken or renewed here."""
     wait_seconds: float = 30.0
     """When a run that met a full limit is due again."""
+    superseded: tuple[UUID, ...] = ()
+    """Runs that a run which takes over lets be cancelled, the oldest first (CANCEL_RUNNING)."""
 
 
 class TagSlots(Value, frozen=True, kw_only=True):
@@ -111,6 +113,8 @@ class Effects(Value, frozen=True, kw_only=True):
     tags: TagsEffect | None = None
     cache_key: str | None = None
     """The completed state is stored under this key."""
+    cancels: tuple[UUID, ...] = ()
+    """Flow runs that are asked to stop, as this one takes over their slots."""
     changes: dict[str, Any] = {}
     """Fields of the run that the rules set, over those of ``runs.after``."""
 

@@ -169,6 +169,8 @@ class CollisionStrategy(StrEnum):
 
     ENQUEUE = "ENQUEUE"
     CANCEL_NEW = "CANCEL_NEW"
+    CANCEL_RUNNING = "CANCEL_RUNNING"
+    """The newest run takes over: the oldest of the others are cancelled (row B4)."""
 
 
 class ConcurrencyOptions(Value, frozen=True, kw_only=True):

@@ -126,6 +126,10 @@ def is_no_next_sub_state(case: Case) -> bool:
 # The deployment's concurrency limit (wire 4.5).
 
 
+WAITS_FOR_SLOT = "AwaitingConcurrencySlot"
+"""The name of the state in which a run waits for a slot of its deployment's limit."""
+
+
 def holds_a_limited_slot(case: Case) -> bool:
     """It has a slot's lease and its client renews it."""
     return case.lease_id is not None and case.facts.slot is not None and case.facts.renews_slot
@@ -188,9 +192,13 @@ def stand_back(case: Case) -> Decision:
     if slot.strategy is CollisionStrategy.CANCEL_NEW:
         message = "The deployment's concurrency limit was full and cancels new runs."
         return case.instead(Cancelled(timestamp=case.now, message=message), message)
-    due = case.now + timedelta(seconds=slot.wait_seconds)
-    waiting = Scheduled(due, "AwaitingConcurrencySlot", timestamp=case.now)
+    takes_over = slot.strategy is CollisionStrategy.CANCEL_RUNNING
+    # It stays due: who waits for slots finds it as soon as those that it supersedes have stopped.
+    due = case.now if takes_over else case.now + timedelta(seconds=slot.wait_seconds)
+    waiting = Scheduled(due, WAITS_FOR_SLOT, timestamp=case.now)
     answer = case.instead(waiting, "The deployment's concurrency limit is full.")
+    if takes_over and not (case.old is not None and case.old.name == WAITS_FOR_SLOT):
+        case.cancels = slot.superseded
     if waits_in_process(case):
         leave_process(case)
     return answer

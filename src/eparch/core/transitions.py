@@ -244,7 +244,8 @@ TABLE: tuple[Rule, ...] = (
         name="limit_is_full", kinds=FLOW, from_=UNSTARTED, to=_only(S.PENDING),
         when=rules.limit_is_full, act=rules.stand_back,
         answers=("REJECT, writes AwaitingConcurrencySlot", "REJECT, writes Cancelled"),
-        summary="ENQUEUE tries again later, CANCEL_NEW ends the run.", source="wire 4.5",
+        summary="ENQUEUE waits, CANCEL_NEW ends the run, CANCEL_RUNNING waits and has the oldest stopped.",
+        source="wire 4.5, B4",
     ),
     Rule(
         name="take_slot", kinds=FLOW, from_=UNSTARTED, to=_only(S.PENDING),

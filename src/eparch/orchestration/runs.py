@@ -12,8 +12,8 @@ from uuid import UUID
 
 from eparch.core.errors import BadRequest, NotFound
 from eparch.core.filters import Condition, Group, Query
-from eparch.core.model import Labels, changes, decode, encode
-from eparch.core.runs import FlowRunPolicy, FlowRunUpdate, TaskRunUpdate
+from eparch.core.model import Labels, changes
+from eparch.core.runs import FlowRunUpdate, TaskRunUpdate
 from eparch.core.states import StateType
 from eparch.store import concurrency, deployments, runs
 from eparch.store.statement import Note, Steps
@@ -102,15 +102,9 @@ def due_deployment_runs(
     parts: list[Condition | Group] = [
         Condition("deployment_id", "any_", list(deployment_ids)),
         Condition("state_type", "any_", [StateType.SCHEDULED]),
+        Condition("in_process_retry", "eq_", False),
     ]
     if before is not None:
         parts.append(Condition("next_scheduled_start_time", "before_", before))
     query = Query("flow_runs", Group("and_", tuple(parts)), sort="NEXT_SCHEDULED_START_TIME_ASC", limit=limit)
-    found = yield from runs.read_flow_runs(query, now)
-    return [run for run in found if not _retries_itself(run)]
-
-
-def _retries_itself(run: dict[str, Any]) -> bool:
-    policy = run["empirical_policy"]
-    value: FlowRunPolicy = decode(encode(policy), FlowRunPolicy)
-    return value.retry_type == "in_process"
+    return (yield from runs.read_flow_runs(query, now))

@@ -58,6 +58,12 @@ def deployment_slot(stored: Stored) -> Steps[Slot | None]:
         return None
     taken = yield from runs.slots_taken(stored.run.deployment_id)
     options = stored.slot_options or {}
+    strategy = CollisionStrategy(options.get("collision_strategy", "ENQUEUE"))
+    superseded: list[UUID] = []
+    if strategy is CollisionStrategy.CANCEL_RUNNING and taken >= stored.slot_limit:
+        others = yield from claims.contenders(stored.run.deployment_id)
+        others = [run_id for run_id in others if run_id != stored.run.id]
+        superseded = others[: max(len(others) + 1 - stored.slot_limit, 0)]
     state = stored.run.state
     named = state.state_details.deployment_concurrency_lease_id if state is not None else None
     return Slot(
@@ -65,5 +71,6 @@ def deployment_slot(stored: Stored) -> Steps[Slot | None]:
         free=max(stored.slot_limit - taken, 0),
         lease_id=new_id(),
         held=stored.slot_id is not None and stored.slot_id == named,
-        strategy=CollisionStrategy(options.get("collision_strategy", "ENQUEUE")),
+        strategy=strategy,
+        superseded=tuple(superseded),
     )

@@ -31,7 +31,7 @@ from eparch.core.model import new_id, without_nul
 from eparch.core.pools import Claim
 from eparch.core.run_events import related_to, transition_event
 from eparch.core.runs import FlowRun, SetState, StateAnswer, TaskRun
-from eparch.core.states import CLAIMED, State, StateType, from_create
+from eparch.core.states import CLAIMED, Cancelling, State, StateType, from_create
 from eparch.core.transitions import decide
 from eparch.orchestration import concurrency, slots, subflows
 from eparch.store import claims, records, rows, runs
@@ -94,7 +94,18 @@ def propose(
     state = state_to_write(decision)
     if state is not None and isinstance(decision, (Accept, Reject)):
         yield from _write(stored, decision, state, now, claimer)
+        if decision.effects is not None:
+            yield from _supersede(decision.effects.cancels, now)
     return decision
+
+
+def _supersede(run_ids: tuple[UUID, ...], now: datetime) -> Steps[None]:
+    """Ask the runs to stop whose slots a newer run takes over (CANCEL_RUNNING, row B4)."""
+    for run_id in run_ids:
+        stored = yield from runs.flow_run_for_decision(run_id)
+        if stored is not None:
+            message = "A newer run of the deployment takes over its concurrency slot."
+            yield from propose(stored, Cancelling(timestamp=now, message=message), now, own=True)
 
 
 def _facts(stored: Stored, token: int | None, own: bool) -> Steps[Facts]:

@@ -10,6 +10,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from eparch.core.pools import Claim
+from eparch.core.rules import WAITS_FOR_SLOT
 from eparch.store import tables as t
 from eparch.store.dialect import AnyOf, JsonText, NotByIndex
 from eparch.store.statement import Statement, Steps, delete, insert, param
@@ -49,6 +50,10 @@ def _due(scheduled_after: bool) -> sa.Select[Any]:
     )
     strategy = JsonText(deployment.c.concurrency_options, "collision_strategy")
     cancels_new = strategy == sa.literal_column("'CANCEL_NEW'")
+    takes_over = sa.and_(
+        strategy == sa.literal_column("'CANCEL_RUNNING'"),
+        _run.c.state_name != sa.literal_column(f"'{WAITS_FOR_SLOT}'"),
+    )
     chosen = (
         sa.select(_run.c.id, _run.c.deployment_id, _run.c.next_scheduled_start_time)
         .select_from(_run.outerjoin(deployment, deployment.c.id == _run.c.deployment_id))
@@ -59,7 +64,9 @@ def _due(scheduled_after: bool) -> sa.Select[Any]:
             _run.c.in_process_retry.is_(sa.false()),
             sa.or_(
                 deployment.c.concurrency_limit.is_(None),
-                sa.and_(cancels_new, deployment.c.concurrency_limit > sa.literal_column("0")),
+                sa.and_(
+                    sa.or_(cancels_new, takes_over), deployment.c.concurrency_limit > sa.literal_column("0")
+                ),
                 taken < deployment.c.concurrency_limit,
             ),
         )
@@ -81,6 +88,26 @@ _NEXT = Statement(
     sa.select(sa.func.min(_run.c.next_scheduled_start_time).label("next_scheduled_start_time")).where(
         _SCHEDULED, AnyOf(_run.c.work_queue_id, "queues"), _run.c.in_process_retry.is_(sa.false())
     )
+)
+
+_HOLDERS = Statement(
+    sa.select(_run.c.id)
+    .select_from(_claim.join(_run, _run.c.id == _claim.c.flow_run_id))
+    .where(
+        _claim.c.slot_of == param("slot_of", _claim.c.slot_of),
+        _run.c.state_type != sa.literal_column("'CANCELLING'"),
+    )
+    .order_by(_claim.c.claimed_at, _run.c.id)
+)
+_WAITING = Statement(
+    sa.select(_run.c.id)
+    .where(
+        _run.c.deployment_id == param("deployment_id", _run.c.deployment_id),
+        _SCHEDULED,
+        _run.c.next_scheduled_start_time.is_not(None),
+        _run.c.state_name == sa.literal_column(f"'{WAITS_FOR_SLOT}'"),
+    )
+    .order_by(_run.c.state_timestamp, _run.c.id)
 )
 
 _COLUMNS = tuple(_claim.c[name] for name in Claim.__struct_fields__)
@@ -160,6 +187,13 @@ def next_due(queues: Sequence[UUID]) -> Steps[datetime | None]:
     found = yield _NEXT(queues=list(queues))
     moment: datetime | None = found[0][0]
     return moment
+
+
+def contenders(deployment_id: UUID) -> Steps[list[UUID]]:
+    """Who has a slot of the deployment and is not stopping, then who waits for one; the oldest first."""
+    holders = yield _HOLDERS(slot_of=deployment_id)
+    waiting = yield _WAITING(deployment_id=deployment_id)
+    return [row[0] for row in (*holders, *waiting)]
 
 
 def by_claim_id(claim_id: UUID) -> Steps[list[Claim]]:
