@@ -280,6 +280,7 @@ def create_app(
     installed types of infrastructure, which belong to the client's tower.
     """
     from eparch.api import (  # noqa: F401
+        action_templates,
         concurrency,
         deployments,
         event_pages,

@@ -13,6 +13,7 @@ from typing import Any
 from eparch.core.endpoint import CLAIM_HEADER as CLAIM_HEADER
 from eparch.core.endpoint import Call as Call
 from eparch.core.endpoint import Endpoint as Endpoint
+from eparch.core.endpoints.action_templates import *
 from eparch.core.endpoints.artifacts import *
 from eparch.core.endpoints.automations import *
 from eparch.core.endpoints.concurrency import *
