@@ -2,8 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -19,26 +18,31 @@ from eparch.api.request import Services
 from eparch.api.sockets import Feeds
 from eparch.core.errors import Invalid, Unavailable
 from eparch.core.events import Event, EventFilter, ReceivedEvent
+from eparch.core.filters import Query
 from eparch.core.model import encode
-from eparch.orchestration.broadcast import CAPACITY, Broadcast
+from eparch.core.records import Log
+from eparch.orchestration.tail import Item, Tail
+from eparch.store.positions import BEGINNING, Following, Place
 
 from .calling import root_routes, served
 
 WAIT = 15
 
 
-@dataclass
 class Memory:
-    """What the store is for a server: keeps events, in order, and publishes them."""
+    """What the store is for a server: keeps events, in order, and shows them."""
 
-    events: Broadcast[ReceivedEvent] = field(default_factory=Broadcast)
-    kept: list[ReceivedEvent] = field(default_factory=list)
-    batches: list[int] = field(default_factory=list)
-    arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-    failure: Exception | None = None
-    flood: int = 0
-    reading: threading.Event = field(default_factory=threading.Event)
-    during_read: list[ReceivedEvent] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.kept: list[ReceivedEvent] = []
+        self.batches: list[int] = []
+        self.arrived = threading.Semaphore(0)
+        self.failure: Exception | None = None
+        self.reading = threading.Event()
+        self.during_read: list[ReceivedEvent] = []
+        self.events: Tail[ReceivedEvent] = Tail(
+            self.read, self.newest, lambda row: ReceivedEvent(**row), lambda event: event.received
+        )
+        self.logs: Tail[Any] = Tail(self.read, self.newest, lambda row: row, lambda row: row)
 
     async def record(self, events: list[Event]) -> None:
         self.batches.append(len(events))
@@ -46,32 +50,54 @@ class Memory:
             failure, self.failure = self.failure, None
             raise failure
         for event in events:
-            for _ in range(self.flood):
-                self.events.publish(received(event))
             self.publish(received(event))
-        self.flood = 0
 
     def publish(self, event: ReceivedEvent) -> None:
         self.kept.append(event)
-        self.events.publish(event)
+        self.events.wake()
         self.arrived.release()
 
-    async def read(self, wanted: EventFilter, after: ReceivedEvent | None, limit: int) -> list[ReceivedEvent]:
-        for event in self.during_read:
-            self.publish(event)
-        self.during_read = []
+    def rows(self) -> list[dict[str, Any]]:
+        return [{**msgspec.structs.asdict(event), "position": at} for at, event in enumerate(self.kept)]
+
+    async def newest(self) -> Place:
         self.reading.set()
-        found = [e for e in self.kept if wanted.admits(e) and wanted.admits_time(e.occurred)]
-        start = found.index(after) + 1 if after is not None else 0
-        return found[start : start + limit]
+        return Place(len(self.kept) - 1, self.kept[-1].id) if self.kept else BEGINNING
+
+    async def read(self, place: Place, limit: int) -> Following:
+        return Following(self.rows()[place.position + 1 :][:limit], unsettled=False)
 
     def feeds(self, services: Services) -> Feeds:
-        return Feeds(self.record, self.read, self.events)
+        return Feeds(self.record, self.events, self.logs, Before(self))
 
     def wait(self, count: int) -> list[str]:
         for _ in range(count):
             assert self.arrived.acquire(timeout=WAIT)
         return [event.event for event in self.kept]
+
+
+class Before:
+    """The past: what is kept already, in two pages, between which something more may happen."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+
+    async def events(self, wanted: EventFilter) -> AsyncIterator[list[Item[ReceivedEvent]]]:
+        memory = self.memory
+        found = [e for e in memory.kept if wanted.admits(e) and wanted.admits_time(e.occurred)]
+        yield [self.item(event) for event in found[:250]]
+        for event in memory.during_read:
+            memory.publish(event)
+        rest = [*found[250:], *memory.during_read]
+        memory.during_read = []
+        yield [self.item(event) for event in rest]
+
+    def item(self, event: ReceivedEvent) -> Item[ReceivedEvent]:
+        row = msgspec.structs.asdict(event)
+        return self.memory.events.item({**row, "position": self.memory.kept.index(event)})
+
+    async def logs(self, wanted: Query) -> AsyncIterator[list[Item[Log]]]:
+        yield []
 
 
 def make(name: str, ago: float = 0.0) -> Event:
@@ -229,12 +255,30 @@ def until_nobody_listens(socket: ClientConnection, memory: Memory) -> None:
         assert socket.ping().wait(WAIT)
 
 
-def test_listener_that_falls_behind_is_told(server: tuple[str, Memory], memory: Memory) -> None:
-    with opened(server[0], "events/out") as socket, opened(server[0], "events/in") as sender:
+def test_listener_goes_on_after_a_place(server: tuple[str, Memory], memory: Memory) -> None:
+    memory.kept += [received(make(f"e{n}")) for n in range(3)]
+    with opened(server[0], "events/out") as socket:
         listen(socket, memory)
-        memory.flood = CAPACITY + 1
-        say(sender, make("flood"))
-        assert closing(socket) == (1013, "Too slow: events were lost. Connect again.")
+        seen = [hear(socket) for _ in range(3)]
+    assert ["place" in message for message in seen] == [False, False, True]
+    memory.kept += [received(make(f"e{n}")) for n in range(3, 6)]
+    with opened(server[0], "events/out") as socket:
+        listen(socket, memory, after=seen[-1]["place"])
+        assert [hear(socket)["event"]["event"] for _ in range(3)] == ["e3", "e4", "e5"]
+
+
+def test_listener_that_is_too_far_behind_is_told(server: tuple[str, Memory], memory: Memory) -> None:
+    memory.kept += [received(make(f"e{n}", ago=16 * 60)) for n in range(2)]
+    with opened(server[0], "events/out") as socket:
+        listen(socket, memory, after=f"0:{memory.kept[0].id}")
+        assert closing(socket) == (1013, "Too far behind. Connect again, without 'after'.")
+
+
+@pytest.mark.parametrize("after", ["", "x", "1:2", 5, "-1:" + str(UUID(int=0)), "9" * 30 + ":x"])
+def test_a_place_that_was_not_made_here(server: tuple[str, Memory], memory: Memory, after: Any) -> None:
+    with opened(server[0], "events/out") as socket:
+        say(socket, {"type": "filter", "filter": {}, "after": after})
+        assert closing(socket) == (1002, "Invalid place in 'after'")
 
 
 @pytest.mark.parametrize(
@@ -258,7 +302,7 @@ def test_first_message_must_be_auth(server: tuple[str, Memory]) -> None:
         assert closing(socket) == (1008, "Expected 'auth' message")
 
 
-@pytest.mark.parametrize("name", ["work_pools/p/workers/connect", "nope", "logs/out", "events/in/x"])
+@pytest.mark.parametrize("name", ["work_pools/p/workers/connect", "nope", "events/in/x"])
 def test_other_sockets_are_refused_so_that_clients_fall_back(server: tuple[str, Memory], name: str) -> None:
     with pytest.raises(InvalidStatus) as refused:
         connect(f"ws://{server[0]}/{name}", subprotocols=["prefect"])  # type: ignore[list-item]

@@ -96,6 +96,7 @@ async def _admitted(
     while True:
         rows = await request.scan(event_pages.candidates, wanted, after, BATCH)
         for row in rows:
+            row.pop("position")
             event = ReceivedEvent(**row)
             if wanted.admits(event):
                 yield event

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
+from eparch.api.past import tail_of_events, tail_of_logs
 from eparch.api.request import Services
-from eparch.core.events import ReceivedEvent
 from eparch.orchestration.broadcast import Broadcast
 from eparch.orchestration.claims import Waiters
 from eparch.orchestration.scheduler import Scheduler
@@ -40,10 +37,11 @@ def opening(
         if worker_types is not None:
             services.worker_types = worker_types
         services.waiters = Waiters()
-        services.events = Broadcast()
         services.pools = Broadcast()
         services.cleanups = Desk()
         services.database = await open_database(settings.database_url)
+        services.events = tail_of_events(services.database)
+        services.logs = tail_of_logs(services.database)
         duties = Duties(
             services.database,
             [
@@ -54,6 +52,7 @@ def opening(
         services.database.on_notes = lambda notes: tell(notes, services, duties)
         services.on_stop.append(services.waiters.stop)
         services.on_stop.append(services.events.close)
+        services.on_stop.append(services.logs.close)
         services.on_stop.append(services.pools.close)
         if settings.services_enabled:
             duties.start()
@@ -69,13 +68,12 @@ def opening(
 def tell(notes: Sequence[Note], services: Services, duties: Duties) -> None:
     """Pass on what committed operations noted: to waiting workers, to listeners, to the scheduler."""
     services.waiters.tell(notes)
-    received = datetime.now(UTC)
     for note in notes:
-        if note.topic == "events":
-            if len(services.events):
-                event = msgspec.structs.asdict(note.value)
-                services.events.publish(ReceivedEvent(**{**event, "received": received}))
-        elif note.topic in ("pool", "anything"):
+        if note.topic in ("events", "anything"):
+            services.events.wake()
+        if note.topic in ("logs", "anything"):
+            services.logs.wake()
+        if note.topic in ("pool", "anything"):
             services.pools.publish(note.value)
         elif note.topic == "teardown":
             services.cleanups.put(note.value)

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from eparch.core.events import ReceivedEvent
+    from eparch.core.records import Log
     from eparch.orchestration.broadcast import Broadcast
     from eparch.orchestration.claims import Waiters
+    from eparch.orchestration.tail import Tail
     from eparch.orchestration.worker_channels import Desk
     from eparch.store.database import Database
     from eparch.store.statement import Steps
@@ -65,6 +67,7 @@ class Services:
         "database",
         "events",
         "gate",
+        "logs",
         "new_name",
         "on_stop",
         "policy",
@@ -76,7 +79,8 @@ class Services:
 
     database: Database
     waiters: Waiters
-    events: Broadcast[ReceivedEvent]
+    events: Tail[ReceivedEvent]
+    logs: Tail[Log]
     pools: Broadcast[UUID | None]
     """Ids of pools that changed or have something to tear down; None is any of them."""
     cleanups: Desk

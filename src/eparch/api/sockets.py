@@ -1,7 +1,7 @@
-"""The sockets: the handshake of all, events in, events out (wire 4.3).
+"""The sockets: the handshake of all, and events in (wire 4.3).
 
 Owns the handshake, the frames, back-pressure and how a connection ends. What an event means is none of
-its business: events go to ``record`` and come from ``read`` and a broadcast, both handed in.
+its business: events go to ``record``, which is handed in. What is shown is in ``stream_sockets``.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
-
-import msgspec
 
 from eparch.api.auth import Gate
 from eparch.api.request import Receive, Scope, Send
 from eparch.api.router import too_deep, without_nul
 from eparch.core.errors import EparchError, Forbidden, Invalid
 from eparch.core.events import Event, EventFilter, ReceivedEvent
+from eparch.core.filters import Query
 from eparch.core.model import decode, encode
+from eparch.core.records import Log
 from eparch.core.worker_channel import Ending, Hello
-from eparch.orchestration.broadcast import Broadcast, FellBehind, Subscription
+from eparch.orchestration.broadcast import Broadcast, FellBehind
+from eparch.orchestration.tail import Item, Tail
 from eparch.orchestration.worker_channels import Connected, Desk
 
 logger = logging.getLogger("eparch.api.sockets")
@@ -36,8 +36,6 @@ MAX_BATCH = 500
 """Events that are recorded at once."""
 MAX_QUEUE = 2000
 """Events of one socket that wait to be recorded; when there are more, the socket is not read."""
-BACKFILL = timedelta(minutes=15)
-BACKFILL_PAGE = 250
 
 PROTOCOL_ERROR = 1002
 POLICY_VIOLATION = 1008
@@ -48,17 +46,15 @@ TRY_AGAIN_LATER = 1013
 Record = Callable[[list[Event]], Awaitable[None]]
 """Makes events durable; raises ``Invalid`` when they can never be."""
 
-Read = Callable[[EventFilter, "ReceivedEvent | None", int], Awaitable[list[ReceivedEvent]]]
-"""The oldest events that a filter admits, after the given one, at most so many."""
-
 
 @dataclass(frozen=True, slots=True)
 class Feeds:
     """Where events go and come from."""
 
     record: Record
-    read: Read
-    events: Broadcast[ReceivedEvent]
+    events: Tail[ReceivedEvent]
+    logs: Tail[Log]
+    past: Past
     workers: WorkerFeed | None = None
 
 
@@ -77,6 +73,16 @@ class WorkerFeed(Protocol):
 
     async def read_pool(self, pool_id: UUID) -> dict[str, Any] | None:
         """The pool as it is now, None when it is gone."""
+
+
+class Past(Protocol):
+    """What the store tells of what was (``api.stream_sockets``)."""
+
+    def events(self, wanted: EventFilter) -> AsyncIterator[list[Item[ReceivedEvent]]]:
+        """Pages of the events that ``wanted`` admits, in the order of their time."""
+
+    def logs(self, wanted: Query) -> AsyncIterator[list[Item[Log]]]:
+        """Pages of the lines that ``wanted`` has, in the order of their time."""
 
 
 class Closed(Exception):
@@ -123,7 +129,11 @@ class Socket:
 
     async def send(self, value: Any) -> None:
         """Send ``value`` as JSON."""
-        await self._send({"type": "websocket.send", "text": encode(value).decode()})
+        await self.send_text(encode(value).decode())
+
+    async def send_text(self, text: str) -> None:
+        """Send ``text``, which is JSON; waits while the client does not take what was sent before."""
+        await self._send({"type": "websocket.send", "text": text})
 
     async def close(self, code: int, reason: str = "") -> None:
         """End it; before it was accepted this is HTTP 403. ``reason`` is cut to what a frame can hold."""
@@ -139,9 +149,13 @@ async def run_socket(socket: Socket, name: str, gate: Gate, feeds: Feeds) -> Non
     """
     if not await socket.is_asked():
         return
-    from eparch.api import worker_sockets
+    from eparch.api import stream_sockets, worker_sockets
 
-    serve = {"events/in": _take_events, "events/out": _give_events}.get(name)
+    serve = {
+        "events/in": _take_events,
+        "events/out": stream_sockets.give_events,
+        "logs/out": stream_sockets.give_logs,
+    }.get(name)
     ending: Ending | None = None
     if feeds.workers is not None and (pool := worker_sockets.pool_of(name)) is not None:
         serve, ending = partial(worker_sockets.serve_worker, pool_name=pool), Ending.AUTHENTICATION_FAILED
@@ -189,7 +203,7 @@ async def _shake_hands(socket: Socket, gate: Gate, ending: Ending | None = None)
         await socket.accept(None)
         return True
     await socket.accept(SUBPROTOCOL)
-    message = await _first_message(socket)
+    message = await first_message(socket)
     if message.get("type") != "auth":
         await socket.close(POLICY_VIOLATION, ending or "Expected 'auth' message")
         return False
@@ -201,7 +215,8 @@ async def _shake_hands(socket: Socket, gate: Gate, ending: Ending | None = None)
     return True
 
 
-async def _first_message(socket: Socket) -> dict[str, Any]:
+async def first_message(socket: Socket) -> dict[str, Any]:
+    """The message that a connection begins with; empty when it is none, or comes too late."""
     try:
         async with asyncio.timeout(HANDSHAKE_SECONDS):
             message: Any = decode(await socket.receive())
@@ -265,65 +280,3 @@ async def _record_all(queue: asyncio.Queue[Event], record: Record) -> None:
             logger.warning("%d events were refused: %s", len(batch), error.message)
         for _ in batch:
             queue.task_done()
-
-
-async def _give_events(socket: Socket, feeds: Feeds) -> None:
-    """``events/out``: what was and what comes, for one filter, each event once."""
-    message = await _first_message(socket)
-    if message.get("type") != "filter":
-        await socket.close(PROTOCOL_ERROR, "Expected 'filter' message")
-        return
-    try:
-        wanted = msgspec.convert(message.get("filter"), EventFilter)
-    except msgspec.ValidationError as error:
-        await socket.close(PROTOCOL_ERROR, f"Invalid filter: {error}")
-        return
-    # Listening begins before looking back, so that nothing falls between.
-    async with feeds.events.subscribe(wanted.admits) as live:
-        past = feeds.read if message.get("backfill", True) else None
-        sending = asyncio.create_task(_send_events(socket, past, wanted, live))
-        leaving = asyncio.create_task(_until_closed(socket))
-        try:
-            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
-                await socket.close(SERVICE_RESTART, "The server stops.")
-        finally:
-            for task in (sending, leaving):
-                task.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
-
-
-async def _send_events(
-    socket: Socket, past: Read | None, wanted: EventFilter, live: Subscription[ReceivedEvent]
-) -> None:
-    sent = await _send_backfill(socket, past, wanted) if past is not None else set()
-    async for event in live:
-        if event.id in sent:
-            sent.discard(event.id)
-            continue
-        await socket.send({"type": "event", "event": event})
-
-
-async def _send_backfill(socket: Socket, read: Read, wanted: EventFilter) -> set[Any]:
-    earliest = datetime.now(UTC) - BACKFILL
-    since = wanted.occurred.since
-    occurred = msgspec.structs.replace(wanted.occurred, since=max(since, earliest) if since else earliest)
-    past = msgspec.structs.replace(wanted, occurred=occurred, order="ASC")
-    sent: set[Any] = set()
-    last: ReceivedEvent | None = None
-    while True:
-        page = await read(past, last, BACKFILL_PAGE)
-        for event in page:
-            if event.id not in sent:
-                sent.add(event.id)
-                await socket.send({"type": "event", "event": event})
-        if len(page) < BACKFILL_PAGE:
-            return sent
-        last = page[-1]
-
-
-async def _until_closed(socket: Socket) -> None:
-    with contextlib.suppress(Closed):
-        while True:
-            await socket.receive()

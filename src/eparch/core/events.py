@@ -9,7 +9,8 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from eparch.core.model import Body, Json, Timestamp, Value, new_id
+from eparch.core.model import Body, Json, Timestamp, Value, encode, new_id
+from eparch.core.text_search import text_search
 
 T = TypeVar("T")
 
@@ -138,6 +139,14 @@ class TextFilter(Body, frozen=True, kw_only=True):
 
     query: Annotated[str, Meta(max_length=200)]
 
+    def admits(self, event: Event) -> bool:
+        """Whether the name, a label's value or the payload of ``event`` has the words."""
+        wanted = text_search(self.query)
+        if not any(wanted):
+            return True
+        labels = [value for labels in (event.resource, *event.related) for value in labels.values()]
+        return wanted.admits(" ".join((event.event, *labels, encode(event.payload).decode())))
+
 
 class EventFilter(Body, frozen=True, kw_only=True):
     """Which events (wire: ``EventFilter``); all parts must admit an event."""
@@ -160,6 +169,8 @@ class EventFilter(Body, frozen=True, kw_only=True):
         if self.resource is not None and not self.resource.admits(event.resource):
             return False
         if not all(any(part.admits(r) for r in event.related) for part in _listed(self.related)):
+            return False
+        if self.text is not None and not self.text.admits(event):
             return False
         everyone = [event.resource, *event.related]
         return all(any(part.admits(r) for r in everyone) for part in _listed(self.any_resource))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -18,6 +18,7 @@ from eparch.core.listing import Bulk, BulkState, Secrets, Span
 from eparch.core.model import Timestamp
 from eparch.core.pools import WorkerStatus
 from eparch.core.states import StateType
+from eparch.core.text_search import text_search
 
 MAX_LIMIT = 200
 """Rows of one answer, asked for or not (wire section 1, "Limits")."""
@@ -115,12 +116,15 @@ OPERATORS: dict[str, str] = {
     "le_": "is at most",
     "eq_": "is",
     "query": "contains the words",
+    "lacks_": "does not contain the words",
 }
 """What each operator of the tree means; ``any_`` on a list of tags is stored as ``overlaps_``."""
 
 _IDS = list[UUID]
 _TEXTS = list[str]
 _TEXT = msgspec.Meta(max_length=1_000)
+
+_SEARCH: Any = Annotated[str, msgspec.Meta(max_length=200)]
 
 _ID = {"any_": _IDS, "not_any_": _IDS}
 _ONE_OF = {"any_": _IDS}
@@ -186,7 +190,7 @@ FIELDS: dict[str, dict[str, dict[str, Any]]] = {
         "task_run_id": _NULLABLE_ID,
         "level": _NUMBER,
         "timestamp": _TIME,
-        "text": {"query": str},
+        "text": {"query": _SEARCH},
     },
     "artifacts": {
         "id": _ONE_OF,
@@ -420,15 +424,25 @@ def _group_of(fields: dict[str, dict[str, Any]], body: Any, place: str, prefix: 
 def _conditions_of(name: str, operators: dict[str, Any], body: Any, place: str) -> Group:
     if not isinstance(body, dict):
         raise Invalid(f"Invalid {place}: expected an object.")
-    parts = []
+    parts: list[Condition | Group] = []
     for op, value in body.items():
         if op == "operator" or value is None:
             continue
         kind = operators.get(op)
         if kind is None:
             raise _unknown(op, operators, place)
-        parts.append(_condition(name, op, kind, value, f"{place}.{op}"))
+        condition = _condition(name, op, kind, value, f"{place}.{op}")
+        parts.append(_words(condition) if op == "query" else condition)
     return Group(_operator_of(body, place), tuple(parts))
+
+
+def _words(condition: Condition) -> Group:
+    """A condition for each word of a text search."""
+    search = text_search(condition.value)
+    some = tuple(Condition(condition.field, "query", word) for word in search.include)
+    all_ = [Condition(condition.field, "query", word) for word in search.required]
+    none = [Condition(condition.field, "lacks_", word) for word in search.exclude]
+    return Group("and_", (*((Group("or_", some),) if some else ()), *all_, *none))
 
 
 def _condition(name: str, op: str, kind: Any, value: Any, place: str) -> Condition:

@@ -14,10 +14,10 @@ import sqlalchemy as sa
 from eparch.core.events import EventFilter
 from eparch.store import tables as t
 from eparch.store.dialect import AnyOf
+from eparch.store.positions import EVENT_FIELDS
 from eparch.store.statement import Statement, Steps, param
 
 _event = t.event
-_FIELDS = ("id", "occurred", "received", "event", "resource", "related", "payload", "follows")
 
 
 def _page(descending: bool, names: bool, resources: bool) -> Statement:
@@ -27,7 +27,7 @@ def _page(descending: bool, names: bool, resources: bool) -> Statement:
         after = sa.and_(key <= after_time, sa.or_(key < after_time, tie < after_id))
     else:
         after = sa.and_(key >= after_time, sa.or_(key > after_time, tie > after_id))
-    select = sa.select(*(_event.c[name] for name in _FIELDS)).where(
+    select = sa.select(*(_event.c[name] for name in EVENT_FIELDS)).where(
         key >= param("since", key), key <= param("until", key), after
     )
     if names:
@@ -72,4 +72,4 @@ def candidates(
         **({"names": names} if names else {}),
         **({"resources": resources} if resources else {}),
     )
-    return [dict(zip(_FIELDS, row, strict=True)) for row in found]
+    return [dict(zip(EVENT_FIELDS, row, strict=True)) for row in found]

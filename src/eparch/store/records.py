@@ -16,9 +16,10 @@ from eparch.core.model import new_id
 from eparch.core.records import Artifact, LogCreate
 from eparch.store import tables as t
 from eparch.store.dialect import AnyOf, NextPosition
+from eparch.store.positions import LOG_FIELDS
 from eparch.store.rows import names
-from eparch.store.statement import Statement, Steps, delete, insert, param, update
-from eparch.store.where import bind
+from eparch.store.statement import Note, Statement, Steps, delete, insert, param, update
+from eparch.store.where import bind, bind_all
 
 _log, _event, _artifact = t.log, t.event, t.artifact
 
@@ -30,8 +31,6 @@ ARTIFACTS: sa.Select[Any] = sa.select(*_artifact.columns)
 _ARTIFACT_KEYS = names(ARTIFACTS)
 LATEST: sa.Select[Any] = sa.select(*_artifact.columns, _artifact.c.id.label("latest_id"))
 _LATEST_KEYS = names(LATEST)
-_EVENT_FIELDS = ("id", "occurred", "received", "event", "resource", "related", "payload", "follows")
-_EVENTS = sa.select(*(_event.c[name] for name in _EVENT_FIELDS))
 
 _ARTIFACT = Statement(ARTIFACTS.where(_artifact.c.id == param("id", _artifact.c.id)), wire=True)
 _LATEST = Statement(
@@ -40,16 +39,15 @@ _LATEST = Statement(
     .limit(1),
     wire=True,
 )
-_SINCE = Statement(
-    _EVENTS.where(
-        _event.c.occurred >= param("since", _event.c.occurred),
-        _event.c.occurred <= param("until", _event.c.occurred),
+_LOG_PAGE = (
+    sa.select(*(_log.c[name] for name in LOG_FIELDS))
+    .where(
+        _log.c.timestamp >= param("after_time", _log.c.timestamp),
         sa.or_(
-            _event.c.occurred > param("after_time", _event.c.occurred),
-            _event.c.id > param("after_id", _event.c.id),
+            _log.c.timestamp > param("after_time", _log.c.timestamp), _log.c.id > param("after_id", _log.c.id)
         ),
     )
-    .order_by(_event.c.occurred, _event.c.id)
+    .order_by(_log.c.timestamp, _log.c.id)
     .limit(sa.bindparam("limit", type_=sa.Integer))
 )
 _RUN_LOG = Statement(
@@ -100,12 +98,19 @@ def insert_logs(logs: Sequence[LogCreate], now: datetime) -> Steps[None]:
             for id_, line in zip(ids, logs, strict=True)
         ]
     )
+    yield Note("logs", None)
 
 
 def read_logs(query: Query) -> Steps[list[dict[str, Any]]]:
     """A page of lines as the wire answers them."""
     found = yield bind(LOGS, query)
     return [dict(zip(_LOG_KEYS, row, strict=True)) for row in found]
+
+
+def log_page(query: Query, after: tuple[datetime, UUID], limit: int) -> Steps[list[dict[str, Any]]]:
+    """The lines that ``query`` has, its page aside, after that time and id, with their ``position``."""
+    found = yield bind_all(_LOG_PAGE, query, after_time=after[0], after_id=after[1], limit=limit)
+    return [dict(zip(LOG_FIELDS, row, strict=True)) for row in found]
 
 
 def run_log(flow_run_id: UUID, after: tuple[datetime, UUID], limit: int) -> Steps[Sequence[Sequence[Any]]]:
@@ -192,13 +197,3 @@ def insert_events(events: Sequence[Event], now: datetime) -> Steps[None]:
             for event in events
         ]
     )
-
-
-def read_events(
-    since: datetime, until: datetime, limit: int, after: tuple[datetime, UUID] | None = None
-) -> Steps[list[dict[str, Any]]]:
-    """Events that occurred in the span, oldest first; ``after`` is the last one of the page before."""
-    after_time, after_id = after or (since, UUID(int=0))
-    start = max(since, after_time)
-    found = yield _SINCE(since=start, until=until, after_time=after_time, after_id=after_id, limit=limit)
-    return [dict(zip(_EVENT_FIELDS, row, strict=True)) for row in found]

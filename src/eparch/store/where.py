@@ -62,7 +62,7 @@ _ALWAYS: dict[str, ColumnElement[bool]] = {
 _COLUMNS: dict[tuple[str, str], ColumnElement[Any]] = {
     ("flow_runs", "created_by_id"): JsonText(t.flow_run.c.created_by, "id"),
     ("flow_runs", "created_by_type"): JsonText(t.flow_run.c.created_by, "type"),
-    ("logs", "text"): t.log.c.message,
+    ("logs", "text"): t.log.c.message + " " + t.log.c.name,
     ("artifact_collections", "latest_id"): t.artifact.c.id,
 }
 
@@ -272,6 +272,8 @@ def _compare(column: ColumnElement[Any], op: str, name: str) -> Any:
             return StartsWithAny(column, _list(name))
         case "like_" | "query":
             return Contains(column, name)
+        case "lacks_":
+            return sa.not_(Contains(column, name))
         case "before_" | "le_":
             return column <= sa.bindparam(name, type_=column.type)
         case "after_" | "ge_":
