@@ -291,6 +291,7 @@ def create_app(
         records,
         root,
         runs,
+        task_sockets,
         variables,
     )
     from eparch.api.opening import opening

@@ -35,4 +35,6 @@ def feeds(services: Services) -> Feeds:
     async def record(events: list[Event]) -> None:
         await services.database.write(recorder.record, events, datetime.now(UTC))
 
-    return Feeds(record, services.events, services.logs, Past(services), StoredWorkers(services))
+    return Feeds(
+        record, services.events, services.logs, Past(services), StoredWorkers(services), services.tasks
+    )

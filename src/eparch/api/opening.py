@@ -15,6 +15,7 @@ from eparch.orchestration.broadcast import Broadcast
 from eparch.orchestration.claims import Waiters
 from eparch.orchestration.scheduler import Scheduler
 from eparch.orchestration.service import Services as Duties
+from eparch.orchestration.task_queues import TaskLeases, TaskWorkers
 from eparch.orchestration.watchdog import Watchdog
 from eparch.orchestration.worker_channels import Desk
 from eparch.store.database import open_database
@@ -40,6 +41,7 @@ def opening(
         services.pools = Broadcast()
         services.cleanups = Desk()
         services.database = await open_database(settings.database_url)
+        services.tasks = TaskWorkers(services.database)
         services.events = tail_of_events(services.database)
         services.logs = tail_of_logs(services.database)
         duties = Duties(
@@ -47,11 +49,13 @@ def opening(
             [
                 Scheduler(settings.scheduler_seconds),
                 Watchdog(settings.watchdog_seconds, late_seconds=settings.late_after_seconds),
+                TaskLeases(settings.watchdog_seconds),
             ],
         )
         services.database.on_notes = lambda notes: tell(notes, services, duties)
         services.on_stop.append(services.waiters.stop)
         services.on_stop.append(services.events.close)
+        services.on_stop.append(services.tasks.stop)
         services.on_stop.append(services.logs.close)
         services.on_stop.append(services.pools.close)
         if settings.services_enabled:
@@ -68,6 +72,7 @@ def opening(
 def tell(notes: Sequence[Note], services: Services, duties: Duties) -> None:
     """Pass on what committed operations noted: to waiting workers, to listeners, to the scheduler."""
     services.waiters.tell(notes)
+    services.tasks.tell(notes)
     for note in notes:
         if note.topic in ("events", "anything"):
             services.events.wake()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from eparch.orchestration.broadcast import Broadcast
     from eparch.orchestration.claims import Waiters
     from eparch.orchestration.tail import Tail
+    from eparch.orchestration.task_queues import TaskWorkers
     from eparch.orchestration.worker_channels import Desk
     from eparch.store.database import Database
     from eparch.store.statement import Steps
@@ -73,6 +74,7 @@ class Services:
         "policy",
         "pools",
         "started",
+        "tasks",
         "waiters",
         "worker_types",
     )
@@ -80,6 +82,7 @@ class Services:
     database: Database
     waiters: Waiters
     events: Tail[ReceivedEvent]
+    tasks: TaskWorkers
     logs: Tail[Log]
     pools: Broadcast[UUID | None]
     """Ids of pools that changed or have something to tear down; None is any of them."""

@@ -26,6 +26,7 @@ from eparch.core.records import Log
 from eparch.core.worker_channel import Ending, Hello
 from eparch.orchestration.broadcast import Broadcast, FellBehind
 from eparch.orchestration.tail import Item, Tail
+from eparch.orchestration.task_queues import TaskWorkers
 from eparch.orchestration.worker_channels import Connected, Desk
 
 logger = logging.getLogger("eparch.api.sockets")
@@ -56,6 +57,7 @@ class Feeds:
     logs: Tail[Log]
     past: Past
     workers: WorkerFeed | None = None
+    tasks: TaskWorkers | None = None
 
 
 class WorkerFeed(Protocol):
@@ -149,13 +151,15 @@ async def run_socket(socket: Socket, name: str, gate: Gate, feeds: Feeds) -> Non
     """
     if not await socket.is_asked():
         return
-    from eparch.api import stream_sockets, worker_sockets
+    from eparch.api import stream_sockets, task_sockets, worker_sockets
 
     serve = {
         "events/in": _take_events,
         "events/out": stream_sockets.give_events,
         "logs/out": stream_sockets.give_logs,
     }.get(name)
+    if feeds.tasks is not None and name == "task_runs/subscriptions/scheduled":
+        serve = task_sockets.give_tasks
     ending: Ending | None = None
     if feeds.workers is not None and (pool := worker_sockets.pool_of(name)) is not None:
         serve, ending = partial(worker_sockets.serve_worker, pool_name=pool), Ending.AUTHENTICATION_FAILED

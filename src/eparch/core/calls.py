@@ -27,6 +27,7 @@ from eparch.core.endpoints.root import *
 from eparch.core.endpoints.saved_searches import *
 from eparch.core.endpoints.states import *
 from eparch.core.endpoints.task_runs import *
+from eparch.core.endpoints.task_workers import *
 from eparch.core.endpoints.variables import *
 from eparch.core.endpoints.work_pools import *
 from eparch.core.endpoints.work_queues import *

@@ -18,9 +18,10 @@ from eparch.core.model import new_id
 from eparch.core.pools import DEFAULT_QUEUE
 from eparch.core.runs import Author, DeploymentFlowRunCreate, FlowRun, FlowRunCreate, TaskRun, TaskRunCreate
 from eparch.core.states import Pending, Scheduled, State, StateType, from_create
+from eparch.core.task_workers import is_queued
 from eparch.orchestration.subflows import follow
 from eparch.orchestration.transition import announce, first_state, propose
-from eparch.store import claims, deployments, pools, rows, runs
+from eparch.store import claims, deployments, pools, rows, runs, task_queue
 from eparch.store.runs import Stored
 from eparch.store.statement import Note, Steps
 
@@ -356,6 +357,8 @@ def create_task_run(body: TaskRunCreate, now: datetime) -> Steps[Made]:
     fields = {name: getattr(run, name) for name in _TASK_RUN_COLUMNS}
     yield from runs.insert_task_run({**fields, **columns})
     yield from runs.append_task_run_states([(run.id, state)])
+    if is_queued(state):
+        yield from task_queue.follow(run.id, run.task_key, state)
     made = yield from runs.read_task_run(run.id, now)
     assert made is not None
     return Made(made, True)

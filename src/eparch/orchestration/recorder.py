@@ -20,7 +20,7 @@ from eparch.core.events import Event, resource_id
 from eparch.core.model import Timestamp, Value, without_nul
 from eparch.core.runs import TaskRunPolicy
 from eparch.core.states import FINAL, State, StateDetails, StateType
-from eparch.store import records, rows, runs
+from eparch.store import records, rows, runs, task_queue
 from eparch.store.statement import Note, Steps
 
 MOST_EVENTS = 5_000
@@ -140,12 +140,20 @@ def _record_reports(reports: list[_Report], now: datetime) -> Steps[None]:
     same = yield from _same_runs(reports, progress)
     by_run: dict[UUID, list[_Report]] = {}
     for report in reports:
-        by_run.setdefault(same.get(report.task_run_id, report.task_run_id), []).append(report)
+        run_id = same.get(report.task_run_id, report.task_run_id)
+        if not _is_stored(report, progress.get(run_id)):
+            by_run.setdefault(run_id, []).append(report)
     late = [run_id for run_id, found in by_run.items() if _comes_late(found, progress.get(run_id))]
     histories = (yield from runs.task_histories(late)) if late else {}
     whole = (yield from runs.task_rows(late)) if late else {}
     newest = [row["state_id"] for row in whole.values() if row["state_id"] is not None]
     told = (yield from records.payloads(newest)) if newest else {}
+    for run_id, history in histories.items():
+        stored = {state.id for state in history}
+        by_run[run_id] = [report for report in by_run[run_id] if report.state.id not in stored]
+    by_run = {run_id: found for run_id, found in by_run.items() if found}
+    if not by_run:
+        return
     columns = []
     # In the order of their ids, so that two batches at once do not wait for each other.
     for run_id in sorted(by_run):
@@ -159,6 +167,14 @@ def _record_reports(reports: list[_Report], now: datetime) -> Steps[None]:
     yield from runs.append_task_run_states(
         [(run_id, report.state) for run_id, found in by_run.items() for report in found]
     )
+    over = [run["id"] for run in columns if StateType(run["state_type"]) in FINAL]
+    if over:
+        yield from task_queue.forget(over)
+
+
+def _is_stored(report: _Report, before: dict[str, Any] | None) -> bool:
+    """Whether the state came over REST before: who schedules a background task tells of it twice."""
+    return before is not None and before["state_id"] == report.state.id
 
 
 def _same_runs(reports: list[_Report], progress: dict[UUID, dict[str, Any]]) -> Steps[dict[UUID, UUID]]:
@@ -199,7 +215,8 @@ def _advanced(
     progress = dict(before) if before else {**_BLANK, "created": now}
     for report in found:
         _step(progress, report.state)
-    return {"id": run_id, **progress, **_told(found[-1].run, progress), **_row(found[-1]), "updated": now}
+    row = _row(found[-1], progress.get("flow_run_id"))
+    return {"id": run_id, **progress, **_told(found[-1].run, progress), **row, "updated": now}
 
 
 def _replayed(
@@ -218,7 +235,8 @@ def _replayed(
     for state in sorted([*history, *(report.state for report in found)], key=_moment):
         _step(progress, state)
     if progress["state_id"] == newest.state.id:
-        return {**row, **progress, **_told(newest.run, progress), **_row(newest), "updated": now}
+        own = _row(newest, row["flow_run_id"])
+        return {**row, **progress, **_told(newest.run, progress), **own, "updated": now}
     with contextlib.suppress(KeyError, TypeError, msgspec.ValidationError):
         run = msgspec.convert((payload or {})["task_run"], _Reported, strict=False)
         progress.update(_told(run, progress))
@@ -226,7 +244,7 @@ def _replayed(
 
 
 _BLANK: dict[str, Any] = {**dict.fromkeys(rows.TASK_PROGRESS), "run_count": 0, "total_run_time": 0.0}
-del _BLANK["created"]
+del _BLANK["created"], _BLANK["flow_run_id"]
 
 
 def _step(progress: dict[str, Any], state: State) -> None:
@@ -255,11 +273,12 @@ def _told(run: _Reported, progress: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _row(report: _Report) -> dict[str, Any]:
+def _row(report: _Report, flow_run_id: UUID | None) -> dict[str, Any]:
+    """What the event says of the run; a task worker does not always say to which flow run it belongs."""
     run = report.run
     return {
         "name": run.name or f"{run.task_key}-{run.dynamic_key}",
-        "flow_run_id": report.flow_run_id,
+        "flow_run_id": report.flow_run_id or flow_run_id,
         "task_key": run.task_key,
         "dynamic_key": run.dynamic_key,
         "cache_key": run.cache_key,

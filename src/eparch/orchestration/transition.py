@@ -34,7 +34,7 @@ from eparch.core.runs import FlowRun, SetState, StateAnswer, TaskRun
 from eparch.core.states import CLAIMED, Cancelling, State, StateType, from_create
 from eparch.core.transitions import decide
 from eparch.orchestration import concurrency, slots, subflows
-from eparch.store import claims, records, rows, runs
+from eparch.store import claims, records, rows, runs, task_queue
 from eparch.store.concurrency import release_run
 from eparch.store.runs import Stored
 from eparch.store.statement import Note, Steps
@@ -255,11 +255,19 @@ def set_task_run_state(
     if run is None:
         raise NotFound("Task run not found")
     proposed = from_create(without_nul(body.state), now)
+    decision = yield from propose_for_task(run, proposed, now, token=token, force=body.force)
+    return Answered(answer_of(decision, run.state), state_to_write(decision) is not None)
+
+
+def propose_for_task(
+    run: TaskRun, proposed: State, now: datetime, *, token: int | None = None, force: bool = False
+) -> Steps[Decision]:
+    """Decide on ``proposed`` for a task run that is locked, and write what comes of it."""
     facts = yield from _task_facts(run, token)
     if run.tags and proposed.type is StateType.RUNNING:
         tags = yield from concurrency.tag_slots(run.tags, run.id, now)
         facts = msgspec.structs.replace(facts, tags=tags)
-    decision = decide(run, proposed, facts, now, force=body.force)
+    decision = decide(run, proposed, facts, now, force=force)
     state = state_to_write(decision)
     if state is not None:
         columns = {**written(run, decision), **rows.state_columns(state), "updated": now}
@@ -267,7 +275,8 @@ def set_task_run_state(
         yield from runs.append_task_run_states([(run.id, state)])
         effects = decision.effects if isinstance(decision, (Accept, Reject)) else None
         yield from concurrency.follow_tags(effects.tags if effects else None, run.tags, run.id, now)
-    return Answered(answer_of(decision, run.state), state is not None)
+        yield from task_queue.follow(run.id, run.task_key, state)
+    return decision
 
 
 def _task_facts(run: TaskRun, token: int | None) -> Steps[Facts]:

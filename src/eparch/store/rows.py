@@ -41,6 +41,7 @@ TASK_PROGRESS = (
     "start_time",
     "end_time",
     "total_run_time",
+    "flow_run_id",
 )
 """What recording the next state of a task run depends on."""
 

@@ -18,6 +18,8 @@ from eparch.store.automation_tables import automation_cursor as automation_curso
 from eparch.store.automation_tables import automation_firing as automation_firing
 from eparch.store.automation_tables import automation_resource as automation_resource
 from eparch.store.columns import Document, Flag, Id, Text, Time, metadata, record, where_known
+from eparch.store.task_tables import task_queue as task_queue
+from eparch.store.task_tables import task_worker as task_worker
 
 __all__ = ["Document", "Flag", "Id", "Text", "Time", "metadata"]
 
