@@ -10,13 +10,15 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from eparch.api.app import App, create_app
+from eparch.api.auth import basic
 from eparch.api.listening import listen, run, url_of
 from eparch.api.policy import Policy
 from eparch.api.request import Services
-from eparch.core.errors import DatabaseUnusable, Usage
+from eparch.core.errors import DatabaseUnusable, SettingInvalid, Usage
 from eparch.settings import load
 
 from .calling import call, make_app, root_routes, served
@@ -159,6 +161,44 @@ def test_site_answers_what_is_not_of_the_api() -> None:
     assert asked == ["/", "/apis"]
 
 
+def test_site_is_kept_safe_too() -> None:
+    async def site(scope: Any, receive: Any, send: Any) -> None:
+        own = [(b"Content-Security-Policy", b"default-src 'self'")] if scope["path"] == "/own" else []
+        await send({"type": "http.response.start", "status": 200, "headers": own})
+        await send({"type": "http.response.body", "body": b"page"})
+
+    app = make_app(hosts=())
+    app._site = site
+    page = call(app, "GET", "/")
+    assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+    assert page.headers["x-content-type-options"] == "nosniff"
+    own = call(app, "GET", "/own")
+    assert own.headers["Content-Security-Policy"] == "default-src 'self'"
+    assert "content-security-policy" not in own.headers
+    assert call(app, "GET", "/", headers={"host": "evil.example"}).status == 403
+    assert call(app, "GET", "/" + "x" * 20_000).status == 414
+    assert call(app, "GET", "/", headers={"x": "x" * 70_000}).status == 431
+
+
+def test_api_below_another_path() -> None:
+    app = make_app(base_path="/flows/api", auth_string="u:p")
+    assert call(app, "GET", "/flows/api/health").json() is True
+    assert call(app, "GET", "/api/health").status == 401
+    headers = {"authorization": basic("u:p")}
+    assert call(app, "GET", "/api/hello", headers=headers).status == 404
+    assert call(app, "GET", "/flows/api/hello", headers=headers).json() == "👋"
+    document = call(app, "GET", "/flows/api/openapi.json", headers=headers).json()
+    assert document["servers"] == [{"url": "/flows/api"}]
+
+
+@pytest.mark.parametrize("path", ["", "/", "/a//b", "/../x", "/a b", "/a?b", "/%2e", "/a\x00"])
+def test_path_that_the_api_cannot_have(tmp_path: Path, path: str) -> None:
+    found = load({"EPARCH_HOME": str(tmp_path)}, tmp_path, overrides={"server_api_base_path": "/ok/x/"})
+    assert Policy.of(found).base_path == "/ok/x"
+    with pytest.raises(SettingInvalid):
+        Policy.of(msgspec.structs.replace(found, server_api_base_path=path))
+
+
 def test_asking_for_health_does_not_keep_an_idle_server_alive() -> None:
     app = make_app()
     app.active_at -= 1000
@@ -179,7 +219,6 @@ def test_facts_of_the_server() -> None:
     assert facts["started"].endswith("Z")
     assert call(make_app(), "GET", "/api/admin/version").json() == "3.9.1"
     assert call(make_app(), "GET", "/api/version").json() == "0.8.4"
-    assert call(make_app(), "GET", "/api/admin/storage").json() == {"default_result_storage_block_id": None}
 
 
 def test_lifespan_is_that_of_asgi() -> None:

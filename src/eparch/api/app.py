@@ -7,6 +7,7 @@ of the services; starting and stopping. Knows no entity.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from eparch.api.auth import Gate, oversized
 from eparch.api.errors import answer_to
-from eparch.api.policy import BASE_PATH, Policy
+from eparch.api.policy import Policy
 from eparch.api.request import Answer, Disconnected, Receive, Request, Scope, Send, Services
 from eparch.api.router import HANDLERS, MethodNotAllowed, Route, Router, body_of
-from eparch.api.sockets import Feeds, Socket, run_socket
+from eparch.api.sockets import POLICY_VIOLATION, Feeds, Socket, run_socket
+from eparch.core.errors import Forbidden, Unauthorized
 
 if TYPE_CHECKING:
     from eparch.settings import Settings
@@ -33,11 +35,16 @@ Opening = Callable[[Services], AbstractAsyncContextManager[None]]
 WorkerTypes = Callable[[], list[dict[str, Any]]]
 """Describes the types of infrastructure: ``type``, ``default_base_job_configuration`` and texts."""
 
-OPEN_TO_ALL = frozenset({f"{BASE_PATH}/health", f"{BASE_PATH}/ready"})
+logger = logging.getLogger("eparch.api")
+
+OPEN_TO_ALL = ("/health", "/ready")
 """Paths that can be read without the secret: probes have none (wire section 1, "Auth")."""
 
-UNCOUNTED = OPEN_TO_ALL | {f"{BASE_PATH}/eparch"}
+UNCOUNTED = (*OPEN_TO_ALL, "/eparch")
 """Asking whether the server is there does not keep it from stopping when idle."""
+
+REPORT_SECONDS = 10.0
+"""Wrong secrets are told to the log once in so long, with their number."""
 
 GZIP_FROM = 1024
 """Bytes of a body from which it is compressed."""
@@ -47,9 +54,23 @@ MAX_TARGET = 16 * 1024
 """Bytes of a path with its query."""
 
 _JSON = (b"content-type", b"application/json")
-_NOSNIFF = (b"x-content-type-options", b"nosniff")
 _VARY = (b"vary", b"Accept-Encoding, Origin")
-_DOCS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+_SAFE = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+)
+"""Of every answer: it is what it says it is, is kept nowhere, runs nothing and is shown in no frame."""
+_SAFE_PAGE = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"frame-ancestors 'none'; base-uri 'self'; form-action 'self'"),
+    (b"referrer-policy", b"same-origin"),
+)
+_DOCS_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
 
 
 class App:
@@ -67,7 +88,7 @@ class App:
         """``site`` answers what is not below the base path (the web page); ``feeds`` serve the sockets."""
         self.policy = policy
         self.gate = Gate(policy)
-        self.router = Router(BASE_PATH, routes)
+        self.router = Router(policy.base_path, routes)
         self.services: Services | None = None
         self.failure: BaseException | None = None
         """What went wrong at the start."""
@@ -78,6 +99,10 @@ class App:
         self._site = site
         self._stack = AsyncExitStack()
         self._document: bytes | None = None
+        self._open_to_all = frozenset(policy.base_path + path for path in OPEN_TO_ALL)
+        self._uncounted = frozenset(policy.base_path + path for path in UNCOUNTED)
+        self._wrong_secrets = 0
+        self._reported_at = -REPORT_SECONDS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection (ASGI 3)."""
@@ -135,12 +160,16 @@ class App:
 
     async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
-        if path not in UNCOUNTED:
+        if path not in self._uncounted:
             self.active_at = time.monotonic()
-        if self._site is not None and not self._owns(path):
-            await self._site(scope, receive, send)
-            return
         headers = dict(scope["headers"])
+        if self._site is not None and not self._owns(path):
+            refused = self._refused(scope, headers)
+            if refused is None:
+                await self._site(scope, receive, _safely(send))
+            else:
+                await self._send(scope["method"], headers, refused, body_of(refused), send)
+            return
         try:
             answer = await self._answer(scope, receive, headers)
             body = body_of(answer)
@@ -150,9 +179,28 @@ class App:
             answer = Answer(405, {"detail": "Method Not Allowed"}, {"allow": error.allowed})
             body = body_of(answer)
         except Exception as error:
+            if isinstance(error, Unauthorized) and b"authorization" in headers:
+                self._report_wrong_secret(scope)
             answer = answer_to(error)
             body = body_of(answer)
         await self._send(scope["method"], headers, answer, body, send)
+
+    def _refused(self, scope: Scope, headers: dict[bytes, bytes]) -> Answer | None:
+        """Why a page of the site is not shown, whatever it is."""
+        try:
+            self.gate.check_host(headers)
+        except Forbidden as error:
+            return answer_to(error)
+        return _oversized(scope)
+
+    def _report_wrong_secret(self, scope: Scope) -> None:
+        """Tell the log, so that somebody can act; not each time, or guessing would fill the disk."""
+        self._wrong_secrets += 1
+        now = time.monotonic()
+        if now - self._reported_at >= REPORT_SECONDS:
+            client = str((scope.get("client") or ("unknown",))[0])[:100]
+            logger.warning("Wrong credentials: %d times, the last by %r.", self._wrong_secrets, client)
+            self._reported_at, self._wrong_secrets = now, 0
 
     def _owns(self, path: str) -> bool:
         return self.router.owns(path) or path in ("/docs", "/openapi.json")
@@ -160,14 +208,12 @@ class App:
     async def _answer(self, scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> Answer:
         method: str = scope["method"]
         raw: bytes = scope.get("raw_path") or scope["path"].encode()
-        if len(raw) + len(scope.get("query_string", b"")) > MAX_TARGET:
-            return Answer(414, {"detail": "The path is too long."})
-        if oversized(scope["headers"]):
-            return Answer(431, {"detail": "The headers are too large."})
-        if method == "OPTIONS" and (preflight := self._preflight(headers)) is not None:
-            return preflight
+        if (refused := _oversized(scope)) is not None:
+            return refused
+        if method == "OPTIONS" and (shared := self.gate.preflight(headers)) is not None:
+            return Answer(200, "OK", shared)
         self.gate.admit(
-            method, headers, open_to_all=method in ("GET", "HEAD") and scope["path"] in OPEN_TO_ALL
+            method, headers, open_to_all=method in ("GET", "HEAD") and scope["path"] in self._open_to_all
         )
         if self.services is None:
             return Answer(503, {"exception_message": "Service Unavailable"}, {"retry-after": "1"})
@@ -178,13 +224,15 @@ class App:
         return await route.call(Request(scope, receive, headers, self.services), values)
 
     def _page(self, path: str) -> Answer | None:
-        page = path.removeprefix(BASE_PATH).removesuffix("/")
+        page = path.removeprefix(self.policy.base_path).removesuffix("/")
         if page == "/openapi.json":
             if self._document is None:
                 from eparch.api.openapi import document
                 from eparch.core.model import encode
 
-                self._document = encode(document(route.endpoint for route in self.router.routes))
+                self._document = encode(
+                    document((route.endpoint for route in self.router.routes), self.policy.base_path)
+                )
             return Answer(200, self._document, media="application/json; charset=utf-8")
         if page == "/docs":
             from importlib.resources import files
@@ -198,28 +246,10 @@ class App:
             )
         return None
 
-    def _preflight(self, headers: dict[bytes, bytes]) -> Answer | None:
-        origin = headers.get(b"origin")
-        if origin is None or b"access-control-request-method" not in headers:
-            return None
-        site = origin.decode("latin-1")
-        if not self.gate.allows(site):
-            return Answer(403, {"detail": "Disallowed CORS origin"})
-        asked = headers.get(b"access-control-request-headers", b"*").decode("latin-1")
-        return Answer(
-            200,
-            "OK",
-            {
-                "access-control-allow-methods": "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT",
-                "access-control-allow-headers": asked[:2000],
-                "access-control-max-age": "600",
-            },
-        )
-
     async def _send(
         self, method: str, asked: dict[bytes, bytes], answer: Answer, body: bytes, send: Send
     ) -> None:
-        headers = [_JSON, _NOSNIFF, _VARY]
+        headers = [_JSON, _VARY, *_SAFE]
         if answer.media != "application/json":
             headers[0] = (b"content-type", answer.media.encode())
         if len(body) >= GZIP_FROM and b"gzip" in asked.get(b"accept-encoding", b""):
@@ -228,13 +258,14 @@ class App:
         if answer.status != 204:
             headers.append((b"content-length", str(len(body)).encode()))
         else:
-            headers[0] = _NOSNIFF
-            del headers[1]
-        for name, value in answer.headers.items():
-            headers.append((name.encode("latin-1"), value.encode("latin-1", "replace")))
+            del headers[0]
+        if answer.headers:
+            own = [(k.encode("latin-1"), v.encode("latin-1", "replace")) for k, v in answer.headers.items()]
+            given = {name for name, _ in own}
+            headers = [header for header in headers if header[0] not in given] + own
         origin = asked.get(b"origin")
-        if origin is not None and self.gate.allows(origin.decode("latin-1")):
-            headers.append((b"access-control-allow-origin", origin))
+        if origin is not None and (shared := self.gate.shared_with(origin)) is not None:
+            headers.append((b"access-control-allow-origin", shared))
         start: MutableMapping[str, Any] = {"type": "http.response.start", "status": answer.status}
         start["headers"] = headers
         await send(start)
@@ -251,14 +282,39 @@ class App:
         if self.services is None or self._feeds is None:
             await socket.close(1013, "The server is not ready.")
             return
-        self.open_sockets += 1
         try:
-            await run_socket(
-                socket, path.removeprefix(BASE_PATH + "/"), self.gate, self._feeds(self.services)
-            )
+            self.gate.check_host(socket.headers)
+        except Forbidden:
+            await socket.close(POLICY_VIOLATION)
+            return
+        self.open_sockets += 1
+        name = path.removeprefix(self.policy.base_path + "/")
+        try:
+            await run_socket(socket, name, self.gate, self._feeds(self.services))
         finally:
             self.open_sockets -= 1
             self.active_at = time.monotonic()
+
+
+def _oversized(scope: Scope) -> Answer | None:
+    if len(scope.get("raw_path") or b"") + len(scope.get("query_string", b"")) > MAX_TARGET:
+        return Answer(414, {"detail": "The path is too long."})
+    if oversized(scope["headers"]):
+        return Answer(431, {"detail": "The headers are too large."})
+    return None
+
+
+def _safely(send: Send) -> Send:
+    """``send`` with the headers that keep a page safe, where it does not have its own."""
+
+    async def send_safely(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message.get("headers", ()))
+            given = {name.lower() for name, _ in headers}
+            message["headers"] = headers + [header for header in _SAFE_PAGE if header[0] not in given]
+        await send(message)
+
+    return send_safely
 
 
 def _gzip(body: bytes) -> bytes:

@@ -1,6 +1,6 @@
-"""Who may ask: the secret, the token against cross-site requests, the origin and the version of the API.
+"""Who may ask: the secret, the token against cross-site requests, host and origin, the version of the API.
 
-Owns the checks that come before any handler (wire section 1, "Auth", "CSRF", "Version header").
+Owns the checks that come before any handler (wire section 1, "Auth", "CSRF", "CORS", "Version header").
 Secrets are compared in constant time and never logged.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,18 @@ MAX_KNOWN_VERSIONS = 64
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
+METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+
+SIMPLE_HEADERS = frozenset({"accept", "accept-language", "content-language", "content-type"})
+"""Headers that every page may send (Fetch standard, "CORS-safelisted request-header")."""
+
+PREFLIGHT_SECONDS = 600
+
+_PRIVATE = re.compile(r"(.*\.)?(localhost|internal|local|test|home\.arpa)|[^.:]+")
+"""Names that nobody can register in the public DNS; `host.docker.internal` is one."""
+
+_ADDRESS = re.compile(r"\[[0-9a-f:.%]+\]|[0-9]+(\.[0-9]+){3}")
+
 
 class Gate:
     """Lets a request in or raises why not."""
@@ -34,18 +47,22 @@ class Gate:
         self._csrf = policy.csrf_enabled
         self._csrf_seconds = policy.csrf_seconds
         self._origins = frozenset(policy.origins)
+        self._methods = METHODS if "*" in policy.cors_methods else policy.cors_methods
+        self._headers = None if "*" in policy.cors_headers else frozenset(policy.cors_headers)
+        self._hosts = None if policy.hosts is None else frozenset(policy.hosts)
         self._versions: set[bytes] = set()
-        # Every replica that shares the secret must know the tokens of the others.
-        self._key = hashlib.sha256(b"csrf" + self._secret).digest() if self._secret else os.urandom(32)
+        self._key = policy.csrf_key or os.urandom(32)
 
     def admit(self, method: str, headers: dict[bytes, bytes], *, open_to_all: bool = False) -> None:
         """Let a request with these headers in; ``open_to_all`` asks for no secret (health, ready).
 
         Raises:
             Unauthorized: the secret is missing or wrong.
-            Forbidden: it comes from another site, or its token is missing or wrong.
+            Forbidden: it comes from another site or to another host, or its token is missing or wrong.
             BadRequest: its version of the API is malformed or too old.
         """
+        if self._hosts is not None:
+            self.check_host(headers)
         if self._secret is not None and not open_to_all:
             self._check_secret(headers.get(b"authorization", b""))
         version = headers.get(b"x-prefect-api-version")
@@ -86,6 +103,24 @@ class Gate:
         """Whether there is a secret to know."""
         return self._secret is not None
 
+    def check_host(self, headers: dict[bytes, bytes]) -> None:
+        """Refuse a public name that is not this server's: a page may have made it lead here (DNS rebinding).
+
+        Raises:
+            Forbidden: ``Host`` is such a name.
+        """
+        if self._hosts is None:
+            return
+        given = headers.get(b"host", b"localhost").decode("latin-1").lower()
+        host, _, port = given.rpartition(":")
+        name = (host if host and port.isdigit() else given).rstrip(".")
+        if not (name in self._hosts or _PRIVATE.fullmatch(name) or _ADDRESS.fullmatch(name)):
+            raise Forbidden(
+                f"This server is not called {name[:200]}.",
+                why="It listens on its own machine without a secret, so pages of other sites could use it.",
+                fix="Set EPARCH_SERVER_ALLOWED_HOSTS to that name, or EPARCH_SERVER_AUTH_STRING to a secret.",
+            )
+
     def check_origin(self, origin: bytes, headers: dict[bytes, bytes]) -> None:
         """Refuse a page of another site, which a browser would let send simple requests and open sockets.
 
@@ -102,12 +137,46 @@ class Gate:
             place = b""
         if place not in {host.lower() for host in hosts if host}:
             raise Forbidden(
-                f"Pages of {site[:200]} may not call this server.", fix="Allow that origin in the settings."
+                f"Pages of {site[:200]} may not call this server.",
+                fix="Allow that origin: EPARCH_SERVER_CORS_ALLOWED_ORIGINS.",
             )
 
     def allows(self, site: str) -> bool:
         """Whether pages of ``site`` (scheme and host) may call the API."""
         return bool(self._origins) and ("*" in self._origins or site in self._origins)
+
+    def shared_with(self, origin: bytes) -> bytes | None:
+        """What ``Access-Control-Allow-Origin`` says to ``origin``; None is nothing.
+
+        There is never an ``Access-Control-Allow-Credentials``: a page has to know the secret itself.
+        """
+        if "*" in self._origins:
+            return b"*"
+        return origin if self.allows(origin.decode("latin-1")) else None
+
+    def preflight(self, headers: dict[bytes, bytes]) -> dict[str, str] | None:
+        """The headers that answer a preflight (Fetch standard, "CORS protocol"); None when it is none.
+
+        Raises:
+            Forbidden: pages of that origin may not call, or not so.
+        """
+        origin = headers.get(b"origin")
+        method = headers.get(b"access-control-request-method")
+        if origin is None or method is None:
+            return None
+        if not self.allows(origin.decode("latin-1")):
+            raise Forbidden("Disallowed CORS origin", fix="Allow it: EPARCH_SERVER_CORS_ALLOWED_ORIGINS.")
+        if method.decode("latin-1").upper() not in self._methods:
+            raise Forbidden("Disallowed CORS method", fix="Allow it: EPARCH_SERVER_CORS_ALLOWED_METHODS.")
+        asked = headers.get(b"access-control-request-headers", b"").decode("latin-1")
+        names = {name.strip().lower() for name in asked.split(",")} - {""}
+        if self._headers is not None and not names <= self._headers | SIMPLE_HEADERS:
+            raise Forbidden("Disallowed CORS headers", fix="Allow them: EPARCH_SERVER_CORS_ALLOWED_HEADERS.")
+        answer = {
+            "access-control-allow-methods": ", ".join(self._methods),
+            "access-control-max-age": str(PREFLIGHT_SECONDS),
+        }
+        return {**answer, "access-control-allow-headers": asked[:2000]} if names else answer
 
     def _check_version(self, header: bytes) -> None:
         text = header.decode("latin-1")

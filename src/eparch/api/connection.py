@@ -1,7 +1,8 @@
 """One connection, read with bounded patience: who opens it and says nothing, or half of it, is hung up on.
 
-Owns the time and the bytes that a request may take until its headers are complete. How long the body may take
-is in ``request``, how long a connection may rest between two requests is uvicorn's own setting.
+Owns how many connections there may be, the time and the bytes that a request may take until its headers are
+complete, and the time in which an answer has to be taken. How long the body may take is in ``request``, how
+long a connection may rest between two requests is uvicorn's own setting.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from eparch.api.auth import MAX_HEADER_BYTES
 
@@ -22,9 +24,60 @@ As long may the rest of a body take that came after its answer.
 MAX_HEAD_BYTES = 4 * MAX_HEADER_BYTES
 """Of a request without its body, as it is received; below it a request is refused with words, by ``auth``."""
 
+ANSWER_SECONDS = 30.0
+"""Time in which a client has to take at least ``ANSWER_BYTES`` of what is written for it, or the rest."""
 
-class Connection(HttpToolsProtocol):
+ANSWER_BYTES = 16 * 1024
+
+FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\n"
+    b"content-type: application/json\r\ncontent-length: 59\r\n\r\n"
+    b'{"exception_message":"Service Unavailable","detail":"full"}'
+)
+
+
+class Impatient:
+    """Half of a protocol: a client that does not take what is written for it is hung up on."""
+
+    transport: asyncio.Transport
+    loop: asyncio.AbstractEventLoop
+    _left = 0
+    _taking: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        """The client takes what is written slower than it is made."""
+        super().pause_writing()  # type: ignore[misc]
+        self._watch()
+
+    def resume_writing(self) -> None:
+        """It has taken nearly all of it."""
+        if not self.transport.is_closing():
+            self._stop_watching()
+        super().resume_writing()  # type: ignore[misc]
+
+    def _watch(self) -> None:
+        if self._taking is None:
+            self._left = self.transport.get_write_buffer_size()
+            self._taking = self.loop.call_later(ANSWER_SECONDS, self._check)
+
+    def _check(self) -> None:
+        self._taking = None
+        if self.transport.get_write_buffer_size() > self._left - ANSWER_BYTES:
+            self.transport.abort()
+        else:
+            self._watch()
+
+    def _stop_watching(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
+
+
+class Connection(Impatient, HttpToolsProtocol):
     """Speaks HTTP/1.1 with one client."""
+
+    most = 5000
+    """Connections, of sockets too; who comes when there are as many is sent away."""
 
     _patience: asyncio.TimerHandle | None = None
     _in_head = False
@@ -34,12 +87,22 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Wait for a request."""
         super().connection_made(transport)
-        self._wait()
+        if len(self.connections) > self.most:
+            transport.write(FULL)
+            self._hang_up()
+        else:
+            self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         self._stop_waiting()
         super().connection_lost(exc)
+        self._stop_watching()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """It has rested for long enough."""
+        super().timeout_keep_alive_handler()
+        self._watch()
 
     def data_received(self, data: bytes) -> None:
         """Read; what is left incomplete has to be completed soon."""
@@ -88,3 +151,23 @@ class Connection(HttpToolsProtocol):
         self._stop_waiting()
         if not self.transport.is_closing():
             self.transport.close()
+            self._watch()
+
+
+class SocketConnection(Impatient, WebSocketsSansIOProtocol):
+    """Speaks WebSocket with one client."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        super().connection_lost(exc)
+        self._stop_watching()
+
+    def stop_keepalive(self) -> None:
+        """It is being closed, which both sides have to do."""
+        super().stop_keepalive()
+        self._watch()
+
+    def keepalive_timeout(self) -> None:
+        """Nobody is there."""
+        super().keepalive_timeout()
+        self._watch()

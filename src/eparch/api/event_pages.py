@@ -7,7 +7,6 @@ from datetime import datetime
 from urllib.parse import quote
 from uuid import UUID
 
-from eparch.api.policy import BASE_PATH
 from eparch.api.request import Request
 from eparch.api.router import handles
 from eparch.core import calls
@@ -70,8 +69,9 @@ def _page(
         return EventPage(events=events, total=total)
     last = events[-1]
     cursor = Cursor(filter=wanted, limit=limit, total=total, occurred=last.occurred, id=last.id)
+    base = request.services.policy.base_path
     site = f"{request.scope.get('scheme', 'http')}://{request.header('host') or 'localhost'}"
-    place = f"{site}{BASE_PATH}{calls.read_next_events.path}?page-token={quote(cursor.token())}"
+    place = f"{site}{base}{calls.read_next_events.path}?page-token={quote(cursor.token())}"
     return EventPage(events=events, total=total, next_page=place)
 
 

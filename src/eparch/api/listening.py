@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from eparch.api.connection import Connection
+from eparch.api.connection import Connection, SocketConnection
 from eparch.api.policy import BASE_PATH
 from eparch.core.errors import ServerFault, Usage
 
@@ -29,6 +30,8 @@ BACKLOG = 2048
 STOP_SECONDS = 10
 """How long requests that run may take to end when the server stops."""
 KEEP_ALIVE_SECONDS = 75
+SPARE_FILES = 128
+"""Open files that are no connections: of the database, the log, threads."""
 IDLE_CHECK_TICKS = 10
 """uvicorn ticks ten times a second."""
 
@@ -61,11 +64,11 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def url_of(sock: socket.socket) -> str:
+def url_of(sock: socket.socket, base_path: str = BASE_PATH) -> str:
     """The URL of the API behind a listening socket, as this machine can call it."""
     host, port = sock.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}{BASE_PATH}"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}{base_path}"
 
 
 def run(
@@ -81,11 +84,14 @@ def run(
     Raises:
         EparchError: it could not start.
     """
+    most = _files_for(app.policy.max_connections)
     config = uvicorn.Config(
         app,
-        http=Connection,
-        ws="websockets-sansio",
+        http=type("Limited", (Connection,), {"most": most}),
+        ws=SocketConnection,
         ws_max_size=app.policy.max_event_bytes,
+        # Its buffers are a quarter of a megabyte for each socket, whatever is sent.
+        ws_per_message_deflate=False,
         lifespan="on",
         log_config=None,
         log_level="warning",
@@ -95,7 +101,7 @@ def run(
         timeout_graceful_shutdown=STOP_SECONDS,
         backlog=BACKLOG,
     )
-    server = _Server(config, app, lambda: (on_ready or _say)(url_of(sock)), stop)
+    server = _Server(config, app, lambda: (on_ready or _say)(url_of(sock, app.policy.base_path)), stop)
     # SystemExit and a line in a log are uvicorn's ways to say that it could not start.
     with contextlib.suppress(SystemExit), _silent_failure(app):
         server.run(sockets=[sock])
@@ -103,6 +109,18 @@ def run(
         raise app.failure
     if not server.started:
         raise ServerFault("The server could not start.", why="See its log for the reason.")
+
+
+def _files_for(connections: int) -> int:
+    """How many ``connections`` there can be: each is an open file, and the system allows few unless asked."""
+    wanted = connections + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):  # macOS allows less than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return connections if soft == resource.RLIM_INFINITY else max(1, min(connections, soft - SPARE_FILES))
 
 
 @contextlib.contextmanager

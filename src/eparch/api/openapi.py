@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from eparch.api.policy import BASE_PATH
 from eparch.api.router import HANDLERS, argument_of, is_uuid, parameters_of
 from eparch.core.calls import Endpoint
 from eparch.core.filters import FIELDS, MAX_LIMIT, SORTS, FilterBody

@@ -5,10 +5,13 @@ Owns names and defaults of the limits; ``auth``, ``router`` and ``sockets`` appl
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from eparch.core.errors import SettingInvalid
 from eparch.core.filters import MAX_LIMIT
 
 if TYPE_CHECKING:
@@ -22,20 +25,30 @@ MIN_API_VERSION = (0, 8, 0)
 
 BASE_PATH = "/api"
 
+_PART = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]+")
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Limits and secrets of one server."""
 
-    auth_string: str | None = None
+    auth_string: str | None = field(default=None, repr=False)
     """``user:password`` (or a bare key) that every client has to send; None asks for nothing."""
     csrf_enabled: bool = False
     csrf_seconds: float = 3600.0
+    csrf_key: bytes | None = field(default=None, repr=False)
+    """Seals the tokens; servers that share it know each other's. None: one is made up at the start."""
     origins: tuple[str, ...] = ()
     """Other sites whose pages may call the API; ``*`` is every site."""
+    cors_methods: tuple[str, ...] = ("*",)
+    cors_headers: tuple[str, ...] = ("*",)
+    hosts: tuple[str, ...] | None = None
+    """Public names that the server answers to; None is any."""
+    base_path: str = BASE_PATH
     max_body_bytes: int = 10_000_000
     max_event_bytes: int = 1_500_000
     """One frame of a socket."""
+    max_connections: int = 5000
     default_limit: int = MAX_LIMIT
     admin_version: str = "3.9.1"
     database_kind: str = "sqlite"
@@ -49,12 +62,62 @@ class Policy:
         """The policy that ``settings`` ask for."""
         from eparch.settings.table import TABLE
 
+        secret = settings.server_auth_string or None
         return Policy(
             shown={row.name: row.show(getattr(settings, row.name)) for row in TABLE},
-            auth_string=settings.server_auth_string or None,
+            auth_string=secret,
             csrf_enabled=settings.csrf_enabled,
+            csrf_seconds=settings.csrf_token_seconds,
+            csrf_key=_shared_key(settings),
+            origins=tuple(origin.rstrip("/") for origin in _listed(settings.server_cors_allowed_origins)),
+            cors_methods=tuple(method.upper() for method in _listed(settings.server_cors_allowed_methods)),
+            cors_headers=tuple(name.lower() for name in _listed(settings.server_cors_allowed_headers)),
+            hosts=_hosts(settings.server_allowed_hosts, settings.server_host, secret),
+            base_path=_base_path(settings.server_api_base_path),
             max_body_bytes=settings.max_body_bytes,
+            max_connections=settings.server_max_connections,
+            default_limit=settings.server_default_limit,
             admin_version=settings.admin_version,
             database_kind=settings.database_url.partition(":")[0].partition("+")[0],
             idle_seconds=idle_seconds,
         )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that listens at ``host``."""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    return tuple(part for part in map(str.strip, (text or "").split(",")) if part)
+
+
+def _hosts(allowed: str | None, listens_at: str, secret: str | None) -> tuple[str, ...] | None:
+    # A page whose name was made to lead to 127.0.0.1 is of the same origin as this server for a browser
+    # (DNS rebinding). It does not know a secret; without one, the name is all that tells it apart.
+    names = tuple(name.lower() for name in _listed(allowed))
+    if "*" in names or (not names and (secret is not None or not is_loopback(listens_at))):
+        return None
+    return names
+
+
+def _base_path(text: str) -> str:
+    path = "/" + text.strip("/")
+    if not all(part and _PART.fullmatch(part) for part in path[1:].split("/")):
+        raise SettingInvalid(
+            f"EPARCH_SERVER_API_BASE_PATH cannot be {text!r}.",
+            why="It is a path of plain letters, digits, -, _, . and ~.",
+            fix="Set it to a path like /api or /flows/api.",
+        )
+    return path
+
+
+def _shared_key(settings: Settings) -> bytes | None:
+    """What only the servers of one installation know; a file of SQLite has one server and a public name."""
+    known = settings.server_auth_string or ""
+    if not settings.database_url.startswith("sqlite"):
+        known += "\n" + settings.database_url
+    if not known or not settings.csrf_enabled:
+        return None
+    # Slow on purpose: whoever sees a token must not be able to try passwords against it.
+    return hashlib.scrypt(known.encode(), salt=b"eparch-csrf", n=2**14, r=8, p=1, dklen=32)

@@ -15,6 +15,7 @@ from eparch.api.auth import Gate
 from eparch.api.policy import Policy
 from eparch.core.calls import CLAIM_HEADER
 from eparch.core.errors import BadRequest, Invalid, NotFound, TooLarge, Unavailable
+from eparch.core.filters import MAX_LIMIT
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -37,6 +38,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 BODY_SECONDS = 60.0
 """A body that takes longer to arrive is given up, so that a slow sender holds nothing for long."""
+
+MAX_UNREAD_BYTES = 256 * 1024 * 1024
+"""Of all bodies that arrive in parts at one time: a thousand senders must not fill the memory."""
 
 _CLAIM = CLAIM_HEADER.encode()
 
@@ -75,6 +79,7 @@ class Services:
         "pools",
         "started",
         "tasks",
+        "unread_bytes",
         "waiters",
         "worker_types",
     )
@@ -82,8 +87,8 @@ class Services:
     database: Database
     waiters: Waiters
     events: Tail[ReceivedEvent]
-    tasks: TaskWorkers
     logs: Tail[Log]
+    tasks: TaskWorkers
     pools: Broadcast[UUID | None]
     """Ids of pools that changed or have something to tear down; None is any of them."""
     cleanups: Desk
@@ -98,6 +103,8 @@ class Services:
         self.on_stop: list[Callable[[], None]] = []
         """What ends the waiting of those who wait, called when the server begins to stop."""
         self.worker_types: Callable[[], list[dict[str, Any]]] = _no_types
+        self.unread_bytes = 0
+        """Of bodies that have arrived in part."""
 
 
 class Request:
@@ -142,9 +149,9 @@ class Request:
         Raises:
             Invalid: it is negative or more than the server gives.
         """
-        most = self.services.policy.default_limit
         if asked is None:
-            return most
+            return self.services.policy.default_limit
+        most = max(self.services.policy.default_limit, MAX_LIMIT)
         if not 0 <= asked <= most:
             bound = f"less than or equal to {most}" if asked > most else "greater than or equal to 0"
             raise Invalid(f"Invalid limit: must be {bound}.")
@@ -169,7 +176,8 @@ class Request:
 
         Raises:
             TooLarge: it has more than ``limit`` bytes.
-            Unavailable: it did not arrive within ``BODY_SECONDS``.
+            Unavailable: it did not arrive within ``BODY_SECONDS``, or too much arrives at once.
+            Invalid: it is compressed.
             Disconnected: the client went away.
         """
         length = self.headers.get(b"content-length")
@@ -177,6 +185,8 @@ class Request:
             raise _too_large(limit)
         if length is None and b"transfer-encoding" not in self.headers:
             return b""
+        if self.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise Invalid("The body must not be compressed.", fix="Send it without `Content-Encoding`.")
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 return await self._read(limit)
@@ -191,14 +201,21 @@ class Request:
         if not message.get("more_body", False) and len(body) <= limit:
             return body
         parts, size = [body], len(body)
-        while message.get("more_body", False):
-            if size > limit:
-                break
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise Disconnected
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
+        services = self.services
+        services.unread_bytes += size
+        try:
+            while message.get("more_body", False) and size <= limit:
+                if services.unread_bytes > MAX_UNREAD_BYTES:
+                    raise Unavailable("Too many large requests arrive at once.")
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    raise Disconnected
+                part = message.get("body", b"")
+                parts.append(part)
+                size += len(part)
+                services.unread_bytes += len(part)
+        finally:
+            services.unread_bytes -= size
         if size > limit:
             raise _too_large(limit)
         return b"".join(parts)

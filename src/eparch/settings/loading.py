@@ -147,7 +147,7 @@ def parse(row: Setting, raw: Any, *, named: str = "") -> Any:
         least, most = row.about.least, row.about.most
         if (least is not None and value < least) or (most is not None and value > most):
             raise ValueError
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         shown = "the secret given" if row.about.secret else repr(raw)
         raise SettingInvalid(
             f"{named or row.variable} cannot be {shown}: expected {expected_of(row)}.",

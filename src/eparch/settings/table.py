@@ -114,6 +114,64 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "PREFECT_SERVER_CSRF_PROTECTION_ENABLED",
         ),
     ] = False
+    csrf_token_seconds: Annotated[
+        float,
+        _row(
+            "Seconds for which such a token is good.",
+            "PREFECT_SERVER_API_CSRF_TOKEN_EXPIRATION",
+            "PREFECT_SERVER_CSRF_TOKEN_EXPIRATION",
+            least=1,
+            most=31_536_000,
+        ),
+    ] = 3600.0
+    server_cors_allowed_origins: Annotated[
+        str | None,
+        _row(
+            "Other sites whose pages may call the API, `https://flows.example`, separated by commas; "
+            "`*` is every site.",
+            "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS",
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS",
+        ),
+    ] = None
+    server_cors_allowed_methods: Annotated[
+        str,
+        _row(
+            "Methods that those pages may use, separated by commas; `*` is every one.",
+            "PREFECT_SERVER_API_CORS_ALLOWED_METHODS",
+            "PREFECT_SERVER_CORS_ALLOWED_METHODS",
+        ),
+    ] = "*"
+    server_cors_allowed_headers: Annotated[
+        str,
+        _row(
+            "Headers that those pages may send, separated by commas; `*` is every one.",
+            "PREFECT_SERVER_API_CORS_ALLOWED_HEADERS",
+            "PREFECT_SERVER_CORS_ALLOWED_HEADERS",
+        ),
+    ] = "*"
+    server_allowed_hosts: Annotated[
+        str | None,
+        _row(
+            "Public names by which the server may be called, separated by commas; `*` is any. Not set: any, "
+            "but none where it listens on this machine only and asks for no secret."
+        ),
+    ] = None
+    server_api_base_path: Annotated[
+        str, _row("Path below which the API is.", "PREFECT_SERVER_API_BASE_PATH")
+    ] = "/api"
+    server_default_limit: Annotated[
+        int,
+        _row(
+            "Rows of an answer when no number is asked for; as many may be asked for, and 200 in any case.",
+            "PREFECT_SERVER_API_DEFAULT_LIMIT",
+            "PREFECT_API_DEFAULT_LIMIT",
+            least=1,
+            most=10_000,
+        ),
+    ] = 200
+    server_max_connections: Annotated[
+        int, _row("Connections that the server holds at once; one more is turned away.", least=10)
+    ] = 5000
     admin_version: Annotated[str, _row("The version of Prefect whose API the server says it speaks.")] = (
         "3.9.1"
     )
