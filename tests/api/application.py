@@ -133,6 +133,7 @@ def seed(ask: Client) -> dict[str, list[str]]:
     states = ask(calls.read_flow_run_states(flow_run_id=runs[-1]))
     return {
         "flow_name": [flow["name"]],
+    block = _block(ask, mark)
         "pool_name": [pool_name],
         "flow": [flow["id"]],
         "flow_run": runs,
@@ -150,10 +151,28 @@ def seed(ask: Client) -> dict[str, list[str]]:
     }
 
 
+        "block_type": [block["block_type_id"]],
+        "block_schema": [block["block_schema_id"]],
+        "block_document": [block["id"]],
+        "slug": [block["block_type"]["slug"]],
+        "block_document_name": [block["name"]],
 def _runs_in_every_state(ask: Client, flow_id: str) -> list[str]:
     made = []
     for path in (
         ["SCHEDULED"],
+def _block(ask: Client, mark: str) -> Any:
+    """A document of a type of its own."""
+    type_ = ask(calls.create_block_type(body={"name": f"Type {mark}", "slug": f"type-{mark}"}))
+    fields = {"properties": {"key": {"type": "string"}}, "secret_fields": ["key"]}
+    schema = ask(
+        calls.create_block_schema(
+            body={"block_type_id": type_["id"], "fields": fields, "capabilities": ["write-path"]}
+        )
+    )
+    ids = {"block_type_id": type_["id"], "block_schema_id": schema["id"]}
+    return ask(calls.create_block_document(body={"name": f"one-{mark}", "data": {"key": "k"}, **ids}))
+
+
         ["PENDING"],
         ["RUNNING"],
         ["RUNNING", "PAUSED"],

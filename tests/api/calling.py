@@ -28,7 +28,6 @@ ROOT_PATHS = (
     "/eparch",
     "/admin/version",
     "/admin/settings",
-    "/admin/storage",
     "/csrf-token",
 )
 

@@ -130,6 +130,13 @@ def nul(data: bytes) -> InvalidParts:
     return InvalidParts([detail], _echo(data))
 
 
+def without_input(error: EparchError) -> EparchError:
+    """``error`` without what was sent: there may be secrets in it, and answers are kept in logs."""
+    if not isinstance(error, InvalidParts):
+        return error
+    return InvalidParts([{**one, "input": None} if "input" in one else one for one in error.detail])
+
+
 def _entry(type_: str, loc: list[str | int], msg: str, *given: Any) -> dict[str, Any]:
     entry: dict[str, Any] = {"type": type_, "loc": loc, "msg": msg}
     if given:

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from eparch.api.past import tail_of_events, tail_of_logs
 from eparch.api.request import Services
+from eparch.core.errors import Conflict
+from eparch.orchestration import system_blocks
 from eparch.orchestration.broadcast import Broadcast
 from eparch.orchestration.claims import Waiters
+from eparch.orchestration.keys import open_keyring
 from eparch.orchestration.scheduler import Scheduler
 from eparch.orchestration.service import Services as Duties
 from eparch.orchestration.task_queues import TaskLeases, TaskWorkers
@@ -40,10 +44,11 @@ def opening(
         services.waiters = Waiters()
         services.pools = Broadcast()
         services.cleanups = Desk()
+        services.keys = open_keyring(settings.server_encryption_keys, settings.database_url, settings.home)
         services.database = await open_database(settings.database_url)
-        services.tasks = TaskWorkers(services.database)
         services.events = tail_of_events(services.database)
         services.logs = tail_of_logs(services.database)
+        services.tasks = TaskWorkers(services.database)
         duties = Duties(
             services.database,
             [
@@ -52,11 +57,14 @@ def opening(
                 TaskLeases(settings.watchdog_seconds),
             ],
         )
+        # Another server that starts at the same time may register them first.
+        with contextlib.suppress(Conflict):
+            await services.database.write(system_blocks.install, datetime.now(UTC))
         services.database.on_notes = lambda notes: tell(notes, services, duties)
         services.on_stop.append(services.waiters.stop)
         services.on_stop.append(services.events.close)
-        services.on_stop.append(services.tasks.stop)
         services.on_stop.append(services.logs.close)
+        services.on_stop.append(services.tasks.stop)
         services.on_stop.append(services.pools.close)
         if settings.services_enabled:
             duties.start()

@@ -6,8 +6,8 @@ from eparch.api.policy import API_VERSION
 from eparch.api.request import Answer, Request
 from eparch.api.router import handles
 from eparch.core import calls
-from eparch.core.calls import CsrfToken, ResultStorage, ResultStorageUpdate, ServerFacts
-from eparch.core.errors import EparchError, NotFound, Unavailable
+from eparch.core.calls import CsrfToken, ServerFacts
+from eparch.core.errors import EparchError, Unavailable
 from eparch.store import claims
 from eparch.version import __version__
 
@@ -56,27 +56,6 @@ async def read_server(request: Request) -> ServerFacts:
         started=services.started,
         idle_seconds=services.policy.idle_seconds,
     )
-
-
-@handles(calls.read_result_storage)
-async def read_result_storage(request: Request) -> ResultStorage:
-    """No block keeps results by default."""
-    return ResultStorage()
-
-
-@handles(calls.update_result_storage)
-async def update_result_storage(request: Request, body: ResultStorageUpdate) -> ResultStorage:
-    """Let a block keep results by default; this server keeps no blocks, so it cannot be one of them."""
-    raise NotFound(
-        f"Block document {body.default_result_storage_block_id} not found.",
-        why="This server keeps no blocks.",
-        fix="Name where results are kept in the settings of the flow: persist_result, EPARCH_HOME.",
-    )
-
-
-@handles(calls.clear_result_storage)
-async def clear_result_storage(request: Request) -> None:
-    """From now on no block keeps results by default."""
 
 
 @handles(calls.read_server_settings)

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 
-from eparch.api.errors import InvalidParts, missing, nul, refusal
+from eparch.api.errors import InvalidParts, missing, nul, refusal, without_input
 from eparch.api.request import Answer, Request
 from eparch.core.calls import Endpoint
 from eparch.core.errors import EparchError, Invalid, NotFound
@@ -169,7 +169,7 @@ class Route:
                 )
             if b"\\u0000" in data and _NUL_ESCAPE.search(data):
                 if self.endpoint.path not in _REPORTS:
-                    raise nul(data)
+                    raise without_input(nul(data)) if self.endpoint.secret else nul(data)
                 data = without_nul(data)
         try:
             if data.count(b"[") + data.count(b"{") > MAX_DEPTH and too_deep(data):
@@ -178,7 +178,10 @@ class Route:
                 return self._decoder.decode(data)
             value = msgspec.json.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise refusal(error, data, self.endpoint.body) from error
+            refused = refusal(error, data, self.endpoint.body)
+            if self.endpoint.secret:
+                raise without_input(refused) from None
+            raise refused from error
         assert self._filter is not None
         return self._filter.parse(value, default_limit=request.services.policy.default_limit)
 

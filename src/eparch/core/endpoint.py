@@ -59,6 +59,8 @@ class Endpoint(Generic[T]):
     tag: str = ""
     summary: str = ""
     idempotent: bool = False
+    secret: bool = False
+    """Its body may hold secrets: what is refused is not sent back to be read in a log."""
     media: str = "application/json"
     """Of the answer; what is not JSON is answered as it is, as a text."""
 

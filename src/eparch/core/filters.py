@@ -272,6 +272,7 @@ _OF_ARTIFACTS = ("artifacts", "flow_runs", "task_runs", "flows", "deployments")
 _OF_BLOCKS = ("block_documents", "block_types", "block_schemas")
 
 _ALIASES = {"work_pool_queues": "work_queues"}
+_NAMED = Condition("is_anonymous", "eq_", False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +297,8 @@ class FilterBody:
     """A body of other keys that stand beside the conditions, the order and the page."""
     own: str = ""
     """The key of the entity's own conditions, where it is not named after the entity."""
+    unless: Condition | None = None
+    """What holds of every row unless the body speaks of its field."""
 
     def entity_of(self, key: str) -> str:
         """The entity that the conditions under ``key`` are on."""
@@ -337,6 +340,8 @@ class FilterBody:
         where = groups.pop(self.entity, Group())
         related = tuple(sorted((k, g) for k, g in groups.items() if g.parts))
         if self.more is not None:
+        if self.unless is not None and self.unless.field not in (body.get(self.entity) or {}):
+            where = Group("and_", (*([where] if where.parts else []), self.unless))
             more = _more(body, self.more)
             sort = self.sort or SORTS[self.entity][0]
             return Query(self.entity, where, related, sort, getattr(more, "limit", default_limit), more=more)
@@ -499,5 +504,5 @@ COUNT_VARIABLES = FilterBody("variables", ("variables",), counts=True)
 READ_SAVED_SEARCHES = FilterBody("saved_searches", ())
 READ_BLOCK_TYPES = FilterBody("block_types", ("block_types", "block_schemas"))
 READ_BLOCK_SCHEMAS = FilterBody("block_schemas", ("block_schemas",))
-READ_BLOCK_DOCUMENTS = FilterBody("block_documents", _OF_BLOCKS, "NAME_ASC", also=Secrets)
-COUNT_BLOCK_DOCUMENTS = FilterBody("block_documents", _OF_BLOCKS, counts=True)
+READ_BLOCK_DOCUMENTS = FilterBody("block_documents", _OF_BLOCKS, "NAME_ASC", also=Secrets, unless=_NAMED)
+COUNT_BLOCK_DOCUMENTS = FilterBody("block_documents", _OF_BLOCKS, counts=True, unless=_NAMED)

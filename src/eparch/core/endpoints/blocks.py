@@ -78,7 +78,7 @@ delete_block_schema: Endpoint[None] = Endpoint(
 )
 
 create_block_document: Endpoint[BlockDocument] = Endpoint(
-    "POST", "/block_documents/", BlockDocument, body=BlockDocumentCreate, status=201, tag=_DOCUMENTS
+    "POST", "/block_documents/", BlockDocument, body=BlockDocumentCreate, status=201, tag=_DOCUMENTS, secret=True
 )
 read_block_document: Endpoint[BlockDocument] = Endpoint(
     "GET", "/block_documents/{id}", BlockDocument, query=_SECRETS, tag=_DOCUMENTS
@@ -95,7 +95,7 @@ count_block_documents: Endpoint[int] = Endpoint(
     "POST", "/block_documents/count", int, body=filters.COUNT_BLOCK_DOCUMENTS, tag=_DOCUMENTS, idempotent=True
 )
 update_block_document: Endpoint[None] = Endpoint(
-    "PATCH", "/block_documents/{id}", None, body=BlockDocumentUpdate, status=204, tag=_DOCUMENTS
+    "PATCH", "/block_documents/{id}", None, body=BlockDocumentUpdate, status=204, tag=_DOCUMENTS, secret=True
 )
 delete_block_document: Endpoint[None] = Endpoint(
     "DELETE", "/block_documents/{id}", None, status=204, tag=_DOCUMENTS
