@@ -86,7 +86,11 @@ _DUE_AFTER = Statement(_due(True))
 
 _NEXT = Statement(
     sa.select(sa.func.min(_run.c.next_scheduled_start_time).label("next_scheduled_start_time")).where(
-        _SCHEDULED, AnyOf(_run.c.work_queue_id, "queues"), _run.c.in_process_retry.is_(sa.false())
+        _SCHEDULED,
+        AnyOf(_run.c.work_queue_id, "queues"),
+        # Runs that are over stand in the same index, without a time; there are many of them.
+        _run.c.next_scheduled_start_time.is_not(None),
+        _run.c.in_process_retry.is_(sa.false()),
     )
 )
 
