@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from eparch.orchestration.broadcast import Broadcast
     from eparch.orchestration.claims import Waiters
     from eparch.orchestration.tail import Tail
+    from eparch.orchestration.sealing import Keyring
     from eparch.orchestration.task_queues import TaskWorkers
     from eparch.orchestration.worker_channels import Desk
     from eparch.store.database import Database
@@ -73,6 +74,7 @@ class Services:
         "events",
         "gate",
         "logs",
+        "keys",
         "new_name",
         "on_stop",
         "policy",
@@ -93,6 +95,8 @@ class Services:
     """Ids of pools that changed or have something to tear down; None is any of them."""
     cleanups: Desk
     new_name: Callable[[], str]
+    keys: Keyring
+    """Seals and opens what is secret."""
     """A name for a run that was given none."""
 
     def __init__(self, policy: Policy, gate: Gate, started: datetime) -> None:
