@@ -41,6 +41,8 @@ FLAGS = {
     "flow-run ls": "--flow-name --limit --state --state-type",
     "flow-run logs": "-h --head -n --num-logs -r --reverse -t --tail",
     "flow-run watch": "--timeout",
+    "event stream": "--format --output-file --run-once",
+    "event emit": "-r --resource --resource-id --related -p --payload",
     "flow ls": "--limit",
     "concurrency-limit ls": "--limit --offset -o --output",
     "global-concurrency-limit create": "-l --limit --disable --active-slots --slot-decay-per-second",

@@ -52,6 +52,7 @@ def test_the_tree_is_as_promised():
         "deployment": "ls inspect run delete pause resume",
         "deployment schedule": "create ls pause resume delete clear",
         "flow-run": "ls inspect logs cancel delete watch retry execute resume",
+        "event": "stream emit",
         "variable": "set get inspect ls unset",
         "artifact": "ls inspect delete",
         "flow": "ls",

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "deploy": (f"{_CLI}.deploy:deploy", "Deploy flows of this project."),
     "deployment": (f"{_CLI}.deployment:deployment", "View, run and change deployments."),
     "doctor": (f"{_CLI}.doctor:doctor", "Find out what is wrong here."),
+    "event": (f"{_CLI}.event:event", "See events as they happen, and emit your own."),
     "flow": (f"{_CLI}.flow:flow", "See flows."),
     "flow-run": (f"{_CLI}.flow_run:flow_run", "View, watch, cancel and retry runs."),
     "global-concurrency-limit": (
@@ -47,7 +48,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Name -> where the command is, and its line in ``--help``."""
 
-ALIASES = {"gcl": "global-concurrency-limit", "concurrency-limits": "concurrency-limit"}
+ALIASES = {"events": "event", "gcl": "global-concurrency-limit", "concurrency-limits": "concurrency-limit"}
 """Other names of commands, which ``--help`` does not list."""
 
 

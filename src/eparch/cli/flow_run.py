@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -189,21 +188,20 @@ def _show(session: Session, lines: list[Log]) -> None:
 
 def _follow(session: Session, run: FlowRun, last: int | None, level: int | None) -> None:
     from eparch.cli.output import Output
-    from eparch.cli.watch import LogTail, pauses
+    from eparch.cli.watch import LogTail
+    from eparch.client.http import serves_us
 
     if session.output.format == "json":
         session.output = Output("jsonl")
-    tail, first, pace = LogTail(session, run.id), True, pauses()
-    while True:
-        over = run.state is not None and run.state.is_final()
-        lines = [log for log in tail.read() if level is None or log.level >= level]
-        _show(session, lines[-last:] if first and last is not None else lines)
+    tail = LogTail(session, run.id)
+    if last is not None:
+        _show(session, [log for log in tail.read() if level is None or log.level >= level][-last:])
+    over = run.state is not None and run.state.is_final()
+    # A stock server shows on its socket only what comes.
+    streams = not over and serves_us(session.client) is not None
+    for lines in tail.stream() if streams else tail.poll():
+        _show(session, [log for log in lines if level is None or log.level >= level])
         sys.stdout.flush()
-        if over:
-            return
-        first, pace = False, pauses() if lines else pace
-        time.sleep(next(pace))
-        run = session.send(calls.read_flow_run(id=run.id))
 
 
 @flow_run.command("cancel", example="eparch flow-run cancel calm-otter -y")

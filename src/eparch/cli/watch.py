@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import msgspec
+
 from eparch.core import calls
 from eparch.core.errors import EparchError
 from eparch.core.states import State
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 FASTEST, SLOWEST = 0.05, 1.0
 """Seconds between two questions, right after news and when nothing happens."""
+
+QUIET = 0.3
+"""Seconds without a line after which it is asked whether the run is over."""
 
 OVERLAP = timedelta(seconds=5)
 """Lines of several processes arrive out of order; so far back they are asked for again."""
@@ -60,12 +65,55 @@ class LogTail:
         body = {"logs": where, "sort": "TIMESTAMP_ASC"}
         fresh = [log for log in self._session.pages(calls.read_logs, body) if log.id not in self._seen]
         for log in fresh:
-            self._seen[log.id] = log.timestamp
-            self._latest = log.timestamp if self._latest is None else max(self._latest, log.timestamp)
-        if self._latest is not None and len(self._seen) > 10_000:
+            self.take(log)
+        return fresh
+
+    def take(self, log: Log) -> None:
+        """Remember that ``log`` was seen."""
+        self._seen[log.id] = log.timestamp
+        self._latest = log.timestamp if self._latest is None else max(self._latest, log.timestamp)
+        if len(self._seen) > 10_000:
             old = self._latest - 2 * OVERLAP
             self._seen = {id_: when for id_, when in self._seen.items() if when >= old}
-        return fresh
+
+    def poll(self) -> Iterator[list[Log]]:
+        """As ``stream``, by asking again and again."""
+        pace = pauses()
+        while True:
+            state = self._session.send(calls.read_flow_run(id=self._run_id)).state
+            lines = self.read()
+            yield lines
+            if state is not None and state.is_final():
+                return
+            pace = pauses() if lines else pace
+            time.sleep(next(pace))
+
+    def stream(self) -> Iterator[list[Log]]:
+        """The lines that were and then those that come, each once, until the run is over.
+
+        Raises:
+            EparchError: the server does not answer, or shows no lines as they come.
+        """
+        from eparch.client.following import LOGS, follow
+        from eparch.core.records import Log
+
+        wanted: dict[str, Any] = {"flow_run_id": {"any_": [str(self._run_id)]}}
+        if self._latest is not None:
+            wanted["timestamp"] = {"after_": (self._latest - OVERLAP).isoformat()}
+        over = False
+        for found in follow(self._session.located(), LOGS, wanted, backfill=True, quiet=QUIET):
+            if found is not None:
+                log = msgspec.convert(found, Log)
+                if log.id not in self._seen:
+                    self.take(log)
+                    yield [log]
+            elif over:
+                break
+            else:
+                state = self._session.send(calls.read_flow_run(id=self._run_id)).state
+                over = state is not None and state.is_final()
+        # What was on its way while the run ended.
+        yield self.read()
 
 
 def follow(
@@ -136,9 +184,12 @@ def line_of(log: Log, *, colored: bool) -> str:
     """A log line for people: local time, level, message; colours of the message stay, other controls go."""
     clock = log.timestamp.astimezone().strftime("%H:%M:%S.%f")[:-3]
     level = _LEVELS.get(log.level, str(log.level)).ljust(8)
-    message = _CONTROL.sub("", log.message)
-    if not colored:
-        message = re.sub(r"\x1b\[[0-9;]*m", "", message)
-    elif log.level in _LEVEL_COLORS:
+    message = _CONTROL.sub("", log.message) if colored else plain(log.message)
+    if colored and log.level in _LEVEL_COLORS:
         level = f"\x1b[{_LEVEL_COLORS[log.level]}m{level}\x1b[0m"
     return f"{clock} {level} {message}"
+
+
+def plain(text: str) -> str:
+    """``text`` without what a terminal would act on."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", _CONTROL.sub("", text))
