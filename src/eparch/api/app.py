@@ -337,6 +337,7 @@ def create_app(
     """
     from eparch.api import (  # noqa: F401
         action_templates,
+        automations,
         blocks,
         concurrency,
         deployments,

@@ -1,4 +1,4 @@
-"""Events over HTTP and what the sockets need of the store; automations as far as deploying asks for them."""
+"""Events over HTTP and what the sockets need of the store."""
 
 from __future__ import annotations
 
@@ -22,11 +22,6 @@ async def create_events(request: Request, body: list[Event]) -> None:
         if message := flaw(event):
             raise InvalidParts([{"type": "value_error", "loc": ["body", at], "msg": message}])
     await request.write(recorder.record, body, request.now)
-
-
-@handles(calls.delete_owned_automations)
-async def delete_owned_automations(request: Request, resource_id: str) -> None:
-    """Nothing owns an automation here; every deploy asks for this (wire 4.6)."""
 
 
 def feeds(services: Services) -> Feeds:

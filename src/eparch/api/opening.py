@@ -14,6 +14,7 @@ from eparch.api.past import tail_of_events, tail_of_logs
 from eparch.api.request import Services
 from eparch.core.errors import Conflict
 from eparch.orchestration import system_blocks
+from eparch.orchestration.automations import Automations
 from eparch.orchestration.broadcast import Broadcast
 from eparch.orchestration.claims import Waiters
 from eparch.orchestration.keys import open_keyring
@@ -49,18 +50,20 @@ def opening(
         services.events = tail_of_events(services.database)
         services.logs = tail_of_logs(services.database)
         services.tasks = TaskWorkers(services.database)
+        automations = Automations()
         duties = Duties(
             services.database,
             [
                 Scheduler(settings.scheduler_seconds),
                 Watchdog(settings.watchdog_seconds, late_seconds=settings.late_after_seconds),
                 TaskLeases(settings.watchdog_seconds),
+                automations,
             ],
         )
         # Another server that starts at the same time may register them first.
         with contextlib.suppress(Conflict):
             await services.database.write(system_blocks.install, datetime.now(UTC))
-        services.database.on_notes = lambda notes: tell(notes, services, duties)
+        services.database.on_notes = lambda notes: tell(notes, services, duties, automations)
         services.on_stop.append(services.waiters.stop)
         services.on_stop.append(services.events.close)
         services.on_stop.append(services.logs.close)
@@ -77,13 +80,15 @@ def opening(
     return opened
 
 
-def tell(notes: Sequence[Note], services: Services, duties: Duties) -> None:
-    """Pass on what committed operations noted: to waiting workers, to listeners, to the scheduler."""
+def tell(notes: Sequence[Note], services: Services, duties: Duties, automations: Automations) -> None:
+    """Pass on what committed operations noted: to waiting workers, to listeners, to services."""
     services.waiters.tell(notes)
     services.tasks.tell(notes)
     for note in notes:
         if note.topic in ("events", "anything"):
             services.events.wake()
+            if automations.waits:
+                duties.call(automations.name)
         if note.topic in ("logs", "anything"):
             services.logs.wake()
         if note.topic in ("pool", "anything"):
@@ -91,5 +96,7 @@ def tell(notes: Sequence[Note], services: Services, duties: Duties) -> None:
         elif note.topic == "teardown":
             services.cleanups.put(note.value)
             services.pools.publish(note.value.work_pool_id)
+        elif note.topic == "automations":
+            duties.call(automations.name)
         elif note.topic == "schedules":
             duties.call(Scheduler.name)

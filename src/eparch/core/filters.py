@@ -207,6 +207,7 @@ FIELDS: dict[str, dict[str, dict[str, Any]]] = {
         "type": {"any_": _TEXTS, "not_any_": _TEXTS},
     },
     "variables": {"id": _ONE_OF, "name": _NAME, "tags": {"all_": _TEXTS, "is_null_": bool}},
+    "automations": {"id": _ONE_OF, "name": _WORD, "created": {"before_": Timestamp}, "tags": _TAGS},
     "block_types": {"name": {"like_": str}, "slug": _WORD},
     "block_schemas": {
         "id": _ONE_OF,
@@ -255,6 +256,7 @@ SORTS: dict[str, tuple[str, ...]] = {
     "artifacts": _ARTIFACTS,
     "artifact_collections": _ARTIFACTS,
     "variables": _BY_AGE,
+    "automations": _BY_AGE,
     "saved_searches": ("NAME_ASC",),
     "block_types": ("NAME_ASC",),
     "block_schemas": ("CREATED_DESC",),
@@ -270,9 +272,9 @@ _RUNS = ("flows", "flow_runs", "task_runs", "deployments", "work_pools", "work_p
 _OF_ARTIFACTS = ("artifacts", "flow_runs", "task_runs", "flows", "deployments")
 
 _OF_BLOCKS = ("block_documents", "block_types", "block_schemas")
+_NAMED = Condition("is_anonymous", "eq_", False)
 
 _ALIASES = {"work_pool_queues": "work_queues"}
-_NAMED = Condition("is_anonymous", "eq_", False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,10 +297,10 @@ class FilterBody:
     """A body of other keys that stand beside the conditions; it has its own limit, if any."""
     also: Any = None
     """A body of other keys that stand beside the conditions, the order and the page."""
-    own: str = ""
-    """The key of the entity's own conditions, where it is not named after the entity."""
     unless: Condition | None = None
     """What holds of every row unless the body speaks of its field."""
+    own: str = ""
+    """The key of the entity's own conditions, where it is not named after the entity."""
 
     def entity_of(self, key: str) -> str:
         """The entity that the conditions under ``key`` are on."""
@@ -338,10 +340,10 @@ class FilterBody:
             if (value := body.get(key)) is not None
         }
         where = groups.pop(self.entity, Group())
-        related = tuple(sorted((k, g) for k, g in groups.items() if g.parts))
-        if self.more is not None:
         if self.unless is not None and self.unless.field not in (body.get(self.entity) or {}):
             where = Group("and_", (*([where] if where.parts else []), self.unless))
+        related = tuple(sorted((k, g) for k, g in groups.items() if g.parts))
+        if self.more is not None:
             more = _more(body, self.more)
             sort = self.sort or SORTS[self.entity][0]
             return Query(self.entity, where, related, sort, getattr(more, "limit", default_limit), more=more)
@@ -501,6 +503,8 @@ READ_LATEST_ARTIFACTS = FilterBody("artifact_collections", _OF_ARTIFACTS, "ID_DE
 COUNT_LATEST_ARTIFACTS = FilterBody("artifact_collections", _OF_ARTIFACTS, counts=True, own="artifacts")
 READ_VARIABLES = FilterBody("variables", ("variables",), "NAME_ASC")
 COUNT_VARIABLES = FilterBody("variables", ("variables",), counts=True)
+READ_AUTOMATIONS = FilterBody("automations", ("automations",), "NAME_ASC")
+COUNT_AUTOMATIONS = FilterBody("automations", ("automations",), counts=True)
 READ_SAVED_SEARCHES = FilterBody("saved_searches", ())
 READ_BLOCK_TYPES = FilterBody("block_types", ("block_types", "block_schemas"))
 READ_BLOCK_SCHEMAS = FilterBody("block_schemas", ("block_schemas",))

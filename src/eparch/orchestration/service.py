@@ -45,6 +45,8 @@ class Services:
         self._holder: UUID = new_id()
         self._called = {service.name: asyncio.Event() for service in services}
         self._tasks: list[asyncio.Task[None]] = []
+        self._held: dict[str, tuple[datetime, datetime]] = {}
+        """From when until when this server has the lease of a service, by its name."""
         self.failures: dict[str, str] = {}
         """What went wrong in the last run of a service, by its name."""
 
@@ -88,7 +90,18 @@ class Services:
 
     async def attempt(self, service: Service, now: datetime) -> bool:
         """Run ``service`` once, if this server holds its lease or nobody does."""
-        until = now + timedelta(seconds=max(service.interval * 3, 15.0))
-        if not await self._database.write(leadership.acquire, service.name, self._holder, now, until):
+        if not await self._hold(service, now):
             return False
         return await service.run_once(self._database, now)
+
+    async def _hold(self, service: Service, now: datetime) -> bool:
+        """Whether this server has the lease; it is renewed when half of it is over, not at each run."""
+        since, until = self._held.get(service.name, (now, now))
+        if since <= now < until - (until - since) / 2:
+            return True
+        until = now + timedelta(seconds=max(service.interval * 3, 15.0))
+        if not await self._database.write(leadership.acquire, service.name, self._holder, now, until):
+            self._held.pop(service.name, None)
+            return False
+        self._held[service.name] = now, until
+        return True

@@ -24,7 +24,7 @@ CHANNEL = "eparch"
 RELAYED = frozenset({"work", "cancel", "schedules", "tasks", "pool"})
 """Topics whose value is an id."""
 
-HINTS = frozenset({"events", "logs"})
+HINTS = frozenset({"events", "logs", "automations", "actions"})
 """Topics that are relayed without their value: who follows them reads what is there."""
 
 MOST_AT_ONCE = 100

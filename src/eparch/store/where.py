@@ -37,11 +37,12 @@ TABLES: dict[str, sa.Table] = {
     "artifacts": t.artifact,
     "artifact_collections": t.artifact,
     "variables": t.variable,
+    "automations": t.automation,
     "saved_searches": t.saved_search,
-}
     "block_types": t.block_type,
     "block_schemas": t.block_schema,
     "block_documents": t.block_document,
+}
 
 _COUNTS = {entity: sa.select(sa.func.count()).select_from(table) for entity, table in TABLES.items()}
 
@@ -67,8 +68,8 @@ _COLUMNS: dict[tuple[str, str], ColumnElement[Any]] = {
     ("flow_runs", "created_by_type"): JsonText(t.flow_run.c.created_by, "type"),
     ("logs", "text"): t.log.c.message + " " + t.log.c.name,
     ("artifact_collections", "latest_id"): t.artifact.c.id,
-}
     ("block_schemas", "block_capabilities"): t.block_schema.c.capabilities,
+}
 
 _MOMENTS: dict[tuple[str, str], ColumnElement[Any]] = {("flow_run", "start_time"): t.began}
 """``(table, field)``: what it is sorted and compared by. Whether it is null is asked of the column itself."""
@@ -90,10 +91,10 @@ _LINKS: dict[tuple[str, str], tuple[ColumnElement[Any], ColumnElement[Any]]] = {
     ("artifact_collections", "flow_runs"): (t.artifact.c.flow_run_id, t.flow_run.c.id),
     ("artifact_collections", "task_runs"): (t.artifact.c.task_run_id, t.task_run.c.id),
     ("work_queues", "work_pools"): (t.work_queue.c.work_pool_id, t.work_pool.c.id),
-}
     ("block_types", "block_schemas"): (t.block_type.c.id, t.block_schema.c.block_type_id),
     ("block_documents", "block_types"): (t.block_document.c.block_type_id, t.block_type.c.id),
     ("block_documents", "block_schemas"): (t.block_document.c.block_schema_id, t.block_schema.c.id),
+}
 
 _VIA: dict[tuple[str, str], str] = {
     # how to reach an entity that is more than one link away
@@ -175,9 +176,9 @@ def _all(select: sa.Select[Any], shape: tuple[Any, ...], names: Names) -> Statem
 def order(table: sa.Table, sort: str) -> tuple[ColumnElement[Any], ...]:
     """The columns that ``sort`` orders by; the id makes the order total, so that pages do not overlap."""
     name, _, direction = sort.rpartition("_")
-    field = "total_run_time" if name == "DURATION" else name.lower()
     if name == "BLOCK_TYPE_AND_NAME":
         return (table.c.block_type_name.asc(), table.c.name.asc(), table.c.id.asc())
+    field = "total_run_time" if name == "DURATION" else name.lower()
     column = _MOMENTS.get((table.name, field), table.c[field])
     descending = direction == "DESC"
     # Null is last either way: SQLite and PostgreSQL would disagree. A column that is never null says so,
