@@ -23,7 +23,11 @@ TEMPLATE = {
     "job_configuration": {"command": "{{ command }}"},
     "variables": {"type": "object", "properties": {"command": {"type": "string"}}},
 }
-PROCESS = {"type": "process", "default_base_job_configuration": {"job_configuration": {}, "variables": {}}}
+OWN_TYPE = {
+    "type": "own",
+    "package": "others",
+    "default_base_job_configuration": {"job_configuration": {}, "variables": {}},
+}
 
 
 class Client:
@@ -68,7 +72,7 @@ def start(home: Path, database_url: str) -> Client:
         {"EPARCH_HOME": str(home), "EPARCH_DATABASE_URL": database_url, "EPARCH_SERVICES_ENABLED": "false"},
         home,
     )
-    return Client(create_app(loaded, worker_types=lambda: [PROCESS]))
+    return Client(create_app(loaded, worker_types=lambda: [OWN_TYPE]))
 
 
 DATABASES = ("sqlite", "postgresql")

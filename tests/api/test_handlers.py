@@ -10,9 +10,10 @@ import pytest
 from eparch.api.router import HANDLERS
 from eparch.core import calls
 from eparch.core.errors import DatabaseUnusable
+from eparch.core.infrastructure_types import shipped_template
 from eparch.core.model import encode
 
-from .application import DATABASES, PROCESS, Client, started
+from .application import DATABASES, OWN_TYPE, Client, started
 from .calling import Response, call_in_loop
 
 NOBODY = uuid4()
@@ -315,7 +316,20 @@ def test_events_and_the_task_runs_that_they_report(ask: Client, flow: Any) -> No
 def test_what_deploying_asks_for(ask: Client) -> None:
     assert ask(calls.delete_owned_automations(resource_id="prefect.deployment.1")) is None
     view = ask(calls.read_collection_view(view="aggregate-worker-metadata"))
-    assert view == {"prefect": {"process": PROCESS}}
+    assert list(view) == [
+        "prefect",
+        "prefect-docker",
+        "prefect-kubernetes",
+        "prefect-aws",
+        "prefect-gcp",
+        "prefect-azure",
+        "others",
+    ]
+    assert list(view["prefect-gcp"]) == ["cloud-run", "cloud-run-v2", "vertex-ai"]
+    assert view["others"] == {"own": OWN_TYPE}
+    docker = view["prefect-docker"]["docker"]
+    assert docker["default_base_job_configuration"] == shipped_template("docker")
+    assert (docker["display_name"], docker["is_beta"]) == ("Docker", False)
     assert ask(calls.read_collection_view(view="aggregate-block-metadata")) == {}
 
 

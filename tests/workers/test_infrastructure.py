@@ -28,7 +28,9 @@ def test_the_process_type_is_shipped():
 def test_w26_a_type_of_another_package_is_found_by_its_entry_point(point):
     point("fake", "eparch.testing.infrastructure:FakeInfrastructure")
     assert find_type("fake") is FakeInfrastructure
-    assert {one["type"] for one in describe_types()} == {"fake", "process"}
+    (told,) = describe_types()
+    assert (told["type"], told["package"]) == ("fake", "eparch")
+    assert told["default_base_job_configuration"] == FakeInfrastructure.base_job_template
 
 
 def test_a_shipped_type_cannot_be_replaced(point):
@@ -44,12 +46,17 @@ def test_a_broken_package_is_named(point, value):
     with pytest.raises(InfrastructureError) as caught:
         find_type("broken")
     assert value in caught.value.why
+    assert describe_types() == []
 
 
 def test_an_unknown_type_gets_a_hint():
     with pytest.raises(NotFound) as caught:
         find_type("proces")
     assert caught.value.fix == "Did you mean 'process'?"
+
+
+def test_p12_a_pool_is_made_without_the_worker_of_its_type():
+    assert default_template("cloud-run-v2")["variables"]["properties"]["region"]["default"] == "us-central1"
 
 
 def test_p12_a_default_template_is_a_copy():

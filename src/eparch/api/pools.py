@@ -7,11 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from msgspec.structs import asdict
+
 from eparch.api.request import Disconnected, Request, found
 from eparch.api.router import handles
 from eparch.core import calls
 from eparch.core.errors import NotFound
 from eparch.core.filters import Query
+from eparch.core.infrastructure_types import NAMES, read_type
 from eparch.core.model import Json
 from eparch.core.pools import (
     ClaimRuns,
@@ -39,12 +42,15 @@ EVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 @handles(calls.read_collection_view)
 async def read_collection_view(request: Request, view: str) -> dict[str, Json]:
-    """What is installed: the types of workers with their default templates (wire 4.4, "New pool")."""
+    """What there is: types of workers by package, with their default templates (wire 4.4, "New pool")."""
     if view not in VIEWS:
         raise NotFound(f"View {view} not found in registry")
     if view != VIEWS[0]:
         return {}
-    return {"prefect": {type_["type"]: type_ for type_ in request.services.worker_types()}}
+    listed: dict[str, dict[str, Json]] = {}
+    for kind in [asdict(read_type(name)) for name in NAMES] + request.services.worker_types():
+        listed.setdefault(kind["package"], {}).setdefault(kind["type"], kind)
+    return listed
 
 
 @handles(calls.create_work_pool)
@@ -68,7 +74,7 @@ async def update_work_pool(request: Request, name: str, body: WorkPoolUpdate) ->
 @handles(calls.delete_work_pool)
 async def delete_work_pool(request: Request, name: str) -> None:
     """Delete a pool with its queues and workers."""
-    await request.write(changes.delete_pool, name)
+    await request.write(changes.delete_pool, name, request.now)
 
 
 @handles(calls.read_work_pools)

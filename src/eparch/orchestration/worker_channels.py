@@ -1,4 +1,4 @@
-"""What the server does for a worker on its channel: let it in, hear that it lives, give it clean-ups (wire 4.3).
+"""What the server does for a worker on its channel: lets it in, hears it, gives it clean-ups (wire 4.3).
 
 Owns who may connect to which pool, and the clean-ups that wait for a worker. Does not own the connection.
 """

@@ -6,6 +6,7 @@ Owns the interface, its contract and the registry of types. Does not own when a 
 
 from __future__ import annotations
 
+import logging
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -13,8 +14,13 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, Generic, TypeVar
 
+from msgspec.structs import asdict
+
 from eparch.core.errors import InfrastructureError, NotFound, did_you_mean
+from eparch.core.infrastructure_types import InfrastructureType, shipped_template
 from eparch.core.model import Json, Value
+
+logger = logging.getLogger("eparch.worker")
 
 Config = TypeVar("Config")
 
@@ -145,26 +151,36 @@ def find_type(type_name: str) -> type[Infrastructure[Any]]:
 def default_template(type_name: str) -> dict[str, Json]:
     """The base job template that a new pool of the type begins with (row P12); a copy.
 
+    Also of a type whose worker is not installed here: a pool may be served on another machine.
+
     Raises:
         NotFound: there is no such type.
+        InfrastructureError: its package is broken.
     """
     from copy import deepcopy
 
-    return deepcopy(find_type(type_name).base_job_template)
+    template = shipped_template(type_name)
+    return deepcopy(find_type(type_name).base_job_template) if template is None else template
 
 
 def describe_types() -> list[dict[str, Json]]:
-    """Type, names and default template of every installed type, as ``/collections/views`` lists them."""
-    return [
-        {
-            "type": name,
-            "display_name": found.display_name,
-            "description": found.description,
-            "default_base_job_configuration": found.base_job_template,
-        }
-        for name in types()
-        for found in (find_type(name),)
-    ]
+    """What ``/collections/views`` tells of each type that other packages bring; a broken one is left out."""
+    described = []
+    for name in sorted(types().keys() - BUILT_IN.keys()):
+        try:
+            found = find_type(name)
+        except InfrastructureError as error:
+            logger.warning("%s: %s", error.message, error.why)
+            continue
+        told = InfrastructureType(
+            type=name,
+            package=found.__module__.partition(".")[0],
+            display_name=found.display_name,
+            description=found.description,
+            default_base_job_configuration=found.base_job_template,
+        )
+        described.append(asdict(told))
+    return described
 
 
 _MEANING = {

@@ -24,6 +24,7 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 
 from eparch.core.errors import InfrastructureError, Invalid
+from eparch.core.infrastructure_types import read_type
 from eparch.core.model import Json, Value
 from eparch.workers.infrastructure import Exit, Infrastructure
 from eparch.workers.jobs import command_of
@@ -59,66 +60,18 @@ class ProcessJob(Value, frozen=True, kw_only=True):
     working_dir: str | None = None
 
 
+_TYPE = read_type("process")
+
+
 class ProcessInfrastructure(Infrastructure[ProcessJob]):
     """Jobs are processes; a handle is ``host:pid:start``, so that a number used again is not taken for the
     job.
     """
 
     type: ClassVar[str] = "process"
-    display_name: ClassVar[str] = "Process"
-    description: ClassVar[str] = (
-        "Runs each flow run as a process on the worker's machine. Good for one machine, or to begin with."
-    )
-    base_job_template: ClassVar[dict[str, Json]] = {
-        "job_configuration": {
-            "command": "{{ command }}",
-            "env": "{{ env }}",
-            "labels": "{{ labels }}",
-            "name": "{{ name }}",
-            "stream_output": "{{ stream_output }}",
-            "working_dir": "{{ working_dir }}",
-        },
-        "variables": {
-            "type": "object",
-            "properties": {
-                "name": {
-                    "title": "Name",
-                    "description": "Name of the job; the flow run's name unless set.",
-                    "type": "string",
-                },
-                "env": {
-                    "title": "Environment Variables",
-                    "description": "Environment variables of the run's process, over those of the worker.",
-                    "type": "object",
-                    "additionalProperties": {"type": "string"},
-                },
-                "labels": {
-                    "title": "Labels",
-                    "description": "Labels by which the job can be found.",
-                    "type": "object",
-                    "additionalProperties": {"type": "string"},
-                },
-                "command": {
-                    "title": "Command",
-                    "description": "Command that runs the flow run. Leave it empty unless something stands "
-                    "before it.",
-                    "type": "string",
-                },
-                "stream_output": {
-                    "title": "Stream Output",
-                    "description": "Show the output of the run's process in the output of the worker.",
-                    "default": True,
-                    "type": "boolean",
-                },
-                "working_dir": {
-                    "title": "Working Directory",
-                    "description": "Directory in which the process starts; a temporary one unless set.",
-                    "type": "string",
-                    "format": "path",
-                },
-            },
-        },
-    }
+    display_name: ClassVar[str] = _TYPE.display_name
+    description: ClassVar[str] = _TYPE.description
+    base_job_template: ClassVar[dict[str, Json]] = _TYPE.default_base_job_configuration
 
     def __init__(self) -> None:
         self._jobs: dict[str, _Job] = {}
