@@ -2,12 +2,17 @@
 
 import http.client
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from eparch.api import connection, request
+from eparch.api.request import Request
+from eparch.api.router import Route
+from eparch.core.calls import Endpoint
 
 from .calling import make_app, served
 from .test_router import ROUTES
@@ -106,3 +111,63 @@ def test_body_of_11_mb_is_refused() -> None:
         assert answer.status == 413
         assert b"larger than" in answer.read()
         client.close()
+
+
+async def read_much(request: Request) -> Any:
+    return ["x" * 1000] * 50_000
+
+
+def test_who_does_not_take_the_answer_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "ANSWER_SECONDS", 0.1)
+    gone = threading.Event()
+    lose = connection.Connection.connection_lost
+
+    def lost(self: connection.Connection, exc: Exception | None) -> None:
+        lose(self, exc)
+        gone.set()
+
+    monkeypatch.setattr(connection.Connection, "connection_lost", lost)
+    app = make_app(Route(Endpoint("GET", "/much", Any), read_much))
+    with served(app) as place, opened(place) as sock:
+        sock.sendall(b"GET /api/much HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert gone.wait(30)
+        assert len(until_closed(sock)) < 50_000_000
+
+
+def test_who_takes_the_answer_slowly_gets_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "ANSWER_SECONDS", 0.5)
+    app = make_app(Route(Endpoint("GET", "/much", Any), read_much))
+    with served(app) as place, opened(place) as sock:
+        sock.sendall(b"GET /api/much HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        received = 0
+        while part := sock.recv(100_000):
+            received += len(part)
+        assert received > 50_000_000
+
+
+def test_one_connection_too_many_is_turned_away() -> None:
+    app = make_app(max_connections=2)
+    with served(app) as place, opened(place) as first, opened(place) as second:
+        for sock in (first, second):
+            sock.sendall(b"GET /api/health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert sock.recv(1000).startswith(b"HTTP/1.1 200")
+        with opened(place) as third:
+            answer = until_closed(third)
+            assert answer.startswith(b"HTTP/1.1 503")
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert f"content-length: {len(body)}\r\n".encode() in head + b"\r\n"
+        second.sendall(b"GET /api/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert until_closed(second).endswith(b"true")
+        with opened(place) as third:
+            third.sendall(b"GET /api/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert until_closed(third).endswith(b"true")
+
+
+def test_bodies_that_arrive_together_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request, "MAX_UNREAD_BYTES", 1_000_000)
+    head = b"POST /api/flows/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1500000\r\n\r\n"
+    with served(app := make_app(*ROUTES)) as place, opened(place) as sock:
+        sock.sendall(head + b" " * 1_200_000)
+        assert sock.recv(1000).startswith(b"HTTP/1.1 503")
+        assert app.services is not None
+        assert app.services.unread_bytes == 0
