@@ -151,7 +151,13 @@ async def read_claim(request: Request) -> Any:
 
 def test_claim_token() -> None:
     app = make_app(Route(Endpoint("POST", "/claim", Any), read_claim))
-    assert call(app, "POST", "/api/claim", headers={calls.CLAIM_HEADER: "17"}).json()[0] == 17
+    assert call(app, "POST", "/api/claim", headers={calls.CLAIM_HEADER: "17"}).json()[0]["token"] == 17
+    sent = f"{UUID(int=5)}:17"
+    assert call(app, "POST", "/api/claim", headers={calls.CLAIM_HEADER: sent}).json()[0] == {
+        "token": 17,
+        "flow_run_id": str(UUID(int=5)),
+    }
     assert call(app, "POST", "/api/claim").json()[0] is None
     assert call(app, "POST", "/api/claim", headers={calls.CLAIM_HEADER: "x"}).status == 400
+    assert call(app, "POST", "/api/claim", headers={calls.CLAIM_HEADER: "x:17"}).status == 400
     assert call(app, "POST", "/api/claim", headers={calls.CLAIM_HEADER: "9" * 30}).status == 400

@@ -235,13 +235,17 @@ async def holders(world: World, name: str) -> list[UUID]:
 @pytest.mark.parametrize("how", ["final", "deleted", "lapsed"])
 async def test_pain_5_what_a_run_and_its_tasks_hold_is_free_when_it_ends(world: World, how: str) -> None:
     await world.pool()
-    await limit(world, "db", 3)
+    await limit(world, "db", 6)
     run = await world.run(await world.deployment())
     token = (await world.claim(lease_seconds=30))[run]
     await world.go(run, S.RUNNING, token=token)
     task = await world.dummy_task(run)
-    other = await world.ad_hoc()
-    for type_, id_ in (("flow_run", run), ("task_run", task), ("flow_run", other)):
+    subflow = await world.ad_hoc(parent_task_run_id=await world.dummy_task(run))
+    deep = await world.dummy_task(await world.ad_hoc(parent_task_run_id=await world.dummy_task(subflow)))
+    apart = await world.run(await world.deployment(), parent_task_run_id=task)
+    kinds = ["flow_run", "task_run", "flow_run", "task_run", "flow_run", "flow_run"]
+    holders = [run, task, subflow, deep, apart, await world.ad_hoc()]
+    for type_, id_ in zip(kinds, holders, strict=True):
         assert await lease(world, seconds=86_400, holder=Holder(type=type_, id=id_))  # type: ignore[arg-type]
     assert await lease(world) is None
     if how == "final":
@@ -251,7 +255,8 @@ async def test_pain_5_what_a_run_and_its_tasks_hold_is_free_when_it_ends(world: 
     else:
         world.pass_seconds(31)
         await Watchdog().run_once(world.database, world.now)
-    assert await held(world) == 1
+    # Those of a run with a process of its own, and of somebody else, stay.
+    assert await held(world) == 2
 
 
 async def test_pain_5_a_deleted_task_run_holds_nothing(world: World) -> None:

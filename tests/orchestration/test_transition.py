@@ -10,6 +10,7 @@ from tests.orchestration.world import START, Broken, FlowRunPolicy, S, World, a_
 
 from eparch.core.errors import Conflict, NotFound
 from eparch.core.model import new_id
+from eparch.core.pools import ShownToken
 from eparch.core.runs import SetState
 from eparch.core.states import Pending
 from eparch.orchestration import transition
@@ -412,3 +413,65 @@ async def test_fields_of_a_run_follow_its_states(world: World) -> None:
     assert (row["start_time"], row["end_time"], row["run_count"]) == (began, world.now, 2)
     assert row["total_run_time"] == pytest.approx(7.0, abs=0.01)
     assert row["expected_start_time"] == due
+
+
+async def test_w15_the_token_of_one_run_does_not_judge_another(world: World) -> None:
+    await world.pool()
+    deployment = await world.deployment()
+    mine, other = await world.run(deployment), await world.run(deployment)
+    tokens = await world.claim()
+    await world.go(mine, S.SCHEDULED, token=tokens[mine])
+    tokens |= await world.claim()
+    assert tokens[mine] != tokens[other]
+
+    async def propose(run: UUID, type_: S, shown: ShownToken) -> str:
+        world.pass_seconds(0.001)
+        body = SetState(state=a_state(type_))
+        change = transition.set_flow_run_state
+        return str((await world.database.write(change, run, body, world.now, token=shown)).answer.status)
+
+    shown = ShownToken(token=tokens[mine], flow_run_id=mine)
+    assert await propose(mine, S.RUNNING, shown) == "ACCEPT"
+    assert await propose(other, S.RUNNING, shown) == "ABORT", "only who holds its claim starts it"
+    assert await propose(other, S.CANCELLING, shown) == "ACCEPT", "anybody may ask it to stop"
+    stale = ShownToken(token=tokens[mine] - 1, flow_run_id=mine)
+    assert await propose(mine, S.COMPLETED, stale) == "ABORT"
+    assert await propose(mine, S.COMPLETED, shown) == "ACCEPT"
+    assert await propose(mine, S.RUNNING, shown) == "ABORT", "its claim is over"
+
+
+async def test_w15_a_subflow_is_judged_by_the_token_of_the_run_around_it(world: World) -> None:
+    await world.pool()
+    run = await world.run(await world.deployment())
+    token = (await world.claim())[run]
+    await world.go(run, S.RUNNING, token=token)
+    inside = await world.ad_hoc(parent_task_run_id=await world.dummy_task(run))
+    shows = ((run, token + 1, "ABORT"), (new_id(), token + 1, "ACCEPT"), (run, token, "ACCEPT"))
+    for of, number, status in shows:
+        body = SetState(state=a_state(S.RUNNING))
+        shown = ShownToken(token=number, flow_run_id=of)
+        world.pass_seconds(1)
+        answered = await world.database.write(
+            transition.set_flow_run_state, inside, body, world.now, token=shown
+        )
+        assert answered.answer.status == status
+
+
+@pytest.mark.parametrize(
+    ("end", "then"), [("CRASHED", "Crashed"), ("CANCELLED", "Cancelled"), ("FAILED", "Running")]
+)
+async def test_pain_1_subflows_end_with_the_process_that_they_lived_in(
+    world: World, end: str, then: str
+) -> None:
+    run = await world.ad_hoc()
+    await world.go(run, S.RUNNING)
+    inside = await world.ad_hoc(parent_task_run_id=await world.dummy_task(run))
+    deeper = await world.ad_hoc(parent_task_run_id=await world.dummy_task(inside))
+    done = await world.ad_hoc(parent_task_run_id=await world.dummy_task(run))
+    elsewhere = await world.run(await world.deployment(None), parent_task_run_id=await world.dummy_task(run))
+    for one in (inside, deeper, done, elsewhere):
+        await world.go(one, S.RUNNING)
+    await world.go(done, S.COMPLETED)
+    await world.go(run, S(end))
+    states = [await world.state(one) for one in (inside, deeper, done, elsewhere)]
+    assert states == [then, then, "Completed", "Running"]

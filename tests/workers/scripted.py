@@ -165,7 +165,7 @@ class Scripted:
         run = self.runs[UUID(path[0])]
         assert run.state is not None
         token = call.headers.get(calls.CLAIM_HEADER)
-        if token is not None and int(token) != self.tokens.get(run.id):
+        if token is not None and int(token.rpartition(":")[2]) != self.tokens.get(run.id):
             return StateAnswer(
                 state=run.state, status=SetStateStatus.ABORT, details=StateAnswerDetails(type="abort_details")
             )

@@ -22,7 +22,7 @@ from eparch.core.deployments import (
 from eparch.core.errors import BadRequest, EparchError
 from eparch.core.filters import Query
 from eparch.core.runs import CreatedRun, CreatedRuns, DeploymentFlowRunCreate
-from eparch.orchestration import creation, scheduler
+from eparch.orchestration import creation, erasure, scheduler
 from eparch.orchestration import deployments as changes
 from eparch.orchestration import runs as run_changes
 from eparch.store import deployments, pools
@@ -65,7 +65,8 @@ async def update_flow(request: Request, id: UUID, body: FlowUpdate) -> None:
 @handles(calls.delete_flow)
 async def delete_flow(request: Request, id: UUID) -> None:
     """Delete a flow with its deployments and runs."""
-    await request.write(changes.delete_flow, id)
+    await erasure.empty_flow(request.services.database, id)
+    await request.write(erasure.delete_flow, id)
 
 
 @handles(calls.create_deployment)
@@ -96,6 +97,7 @@ async def update_deployment(request: Request, id: UUID, body: DeploymentUpdate) 
 @handles(calls.delete_deployment)
 async def delete_deployment(request: Request, id: UUID) -> None:
     """Delete the deployment; its runs stay, except those that are only planned."""
+    await erasure.empty_deployment(request.services.database, id, request.now)
     await request.write(changes.delete_deployment, id, request.now)
 
 

@@ -16,7 +16,7 @@ from eparch.core.errors import EparchError, Invalid
 from eparch.core.filters import Condition, Group, Query
 from eparch.core.listing import BulkAnswer, BulkAnswers, BulkState, Deleted, FlowIds, FlowRunIds, page_of
 from eparch.core.runs import SetState, SetStateStatus, StateAnswerDetails
-from eparch.orchestration import bulk, transition
+from eparch.orchestration import bulk, erasure, transition
 from eparch.store import deployments, runs, tallies
 from eparch.store.statement import Steps
 
@@ -132,6 +132,8 @@ async def read_named_task_run(request: Request, id: UUID) -> Any:
 @handles(calls.delete_flows)
 async def delete_flows(request: Request, body: Query) -> Deleted:
     """Delete the flows that fit, with their deployments and runs."""
+    for id_ in await request.scan(bulk.matching, body):
+        await erasure.empty_flow(request.services.database, id_)
     return Deleted(deleted=await request.write(bulk.delete_flows, body))
 
 
@@ -144,6 +146,8 @@ async def delete_flow_runs(request: Request, body: Query) -> Deleted:
 @handles(calls.delete_deployments)
 async def delete_deployments(request: Request, body: Query) -> Deleted:
     """Delete the deployments that fit."""
+    for id_ in await request.scan(bulk.matching, body):
+        await erasure.empty_deployment(request.services.database, id_, request.now)
     return Deleted(deleted=await request.write(bulk.delete_deployments, body, request.now))
 
 

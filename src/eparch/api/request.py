@@ -16,6 +16,7 @@ from eparch.api.policy import Policy
 from eparch.core.calls import CLAIM_HEADER
 from eparch.core.errors import BadRequest, Invalid, NotFound, TooLarge, Unavailable
 from eparch.core.filters import MAX_LIMIT
+from eparch.core.pools import ShownToken
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -162,18 +163,19 @@ class Request:
         return asked
 
     @property
-    def claim_token(self) -> int | None:
+    def claim_token(self) -> ShownToken | None:
         """The fencing token of the run's process that asks (row W15).
 
         Raises:
-            BadRequest: it is not a whole number.
+            BadRequest: it is no token.
         """
         value = self.headers.get(_CLAIM)
         if value is None:
             return None
-        if not value.isdigit() or len(value) > 18:
-            raise BadRequest(f"The header {CLAIM_HEADER} must be a whole number.")
-        return int(value)
+        shown = ShownToken.read(value.decode("latin-1"))
+        if shown is None:
+            raise BadRequest(f"The header {CLAIM_HEADER} must be the id of a run, a colon and a whole number.")
+        return shown
 
     async def read_body(self, limit: int) -> bytes:
         """The whole body.

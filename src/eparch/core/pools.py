@@ -175,6 +175,30 @@ class Claim(Value, frozen=True, kw_only=True):
         return self.lease_until is not None and self.lease_until <= now
 
 
+class ShownToken(Value, frozen=True, kw_only=True):
+    """A fencing token as a process shows it with what it writes, and the run that it is of (W15)."""
+
+    token: int
+    flow_run_id: UUID | None = None
+    """None: it does not say, so the token is held to be for whichever run is written."""
+
+    @property
+    def header(self) -> str:
+        """As it is sent: ``<run>:<token>``."""
+        return f"{self.flow_run_id}:{self.token}" if self.flow_run_id else str(self.token)
+
+    @staticmethod
+    def read(header: str) -> ShownToken | None:
+        """What was sent, with or without the run; None: it is neither."""
+        run_id, _, token = header.rpartition(":")
+        if not (token.isascii() and token.isdigit()) or len(token) > 18:
+            return None
+        try:
+            return ShownToken(token=int(token), flow_run_id=UUID(run_id) if run_id else None)
+        except ValueError:
+            return None
+
+
 class ClaimRuns(Body, frozen=True, kw_only=True):
     """``POST /work_pools/{name}/claim``: move due runs to PENDING and hold them (rows W15, W16).
 

@@ -8,9 +8,9 @@ from uuid import UUID
 from eparch.core.errors import NotFound
 from eparch.core.filters import Query
 from eparch.orchestration import deployments as deployment_changes
+from eparch.orchestration import erasure
 from eparch.orchestration import runs as run_changes
-from eparch.store import deployments
-from eparch.store.statement import Note, Steps
+from eparch.store.statement import Steps
 from eparch.store.where import ids_of
 
 
@@ -46,10 +46,11 @@ def delete_deployments(query: Query, now: datetime) -> Steps[list[UUID]]:
 
 def delete_flows(query: Query) -> Steps[list[UUID]]:
     """Delete the flows with their deployments and runs."""
-    ids = yield from matching(query)
-    gone = set()
-    for id_ in ids:
-        if not (yield from deployments.delete_flow(id_)):
-            gone.add(id_)
-    yield Note("anything", None)
-    return [id_ for id_ in ids if id_ not in gone]
+    deleted = []
+    for id_ in (yield from matching(query)):
+        try:
+            yield from erasure.delete_flow(id_)
+        except NotFound:
+            continue
+        deleted.append(id_)
+    return deleted

@@ -27,6 +27,7 @@ from eparch.core.deployments import (
 from eparch.core.errors import Conflict, Invalid, NotFound
 from eparch.core.model import UNSET, UnsetType, changes, new_id
 from eparch.core.pools import DEFAULT_QUEUE
+from eparch.orchestration import announcing
 from eparch.orchestration.creation import check_job_variables, check_parameters
 from eparch.orchestration.pools import new_queue
 from eparch.store import claims, deployments, pools, rows, runs
@@ -58,17 +59,6 @@ def update_flow(flow_id: UUID, patch: FlowUpdate, now: datetime) -> Steps[None]:
         raise NotFound("Flow not found")
 
 
-def delete_flow(flow_id: UUID) -> Steps[None]:
-    """Delete the flow with its deployments and runs; whoever waits for one of their slots looks again.
-
-    Raises:
-        NotFound: there is no such flow.
-    """
-    if not (yield from deployments.delete_flow(flow_id)):
-        raise NotFound("Flow not found")
-    yield Note("anything", None)
-
-
 def create_deployment(body: DeploymentCreate, now: datetime) -> Steps[Found]:
     """Make the deployment, or replace the one of the same flow and name (wire 4.4).
 
@@ -82,6 +72,7 @@ def create_deployment(body: DeploymentCreate, now: datetime) -> Steps[Found]:
         raise NotFound("Flow not found", why=f"There is no flow {body.flow_id}.")
     existing = yield from deployments.deployment_id(body.flow_id, body.name)
     before = (yield from deployments.deployment_value(existing, now)) if existing is not None else None
+    row = (yield from deployments.read_deployment(existing, now)) if existing is not None else None
     columns = _columns(body, rows.value_of(flow["labels"]), now)
     queue_id = yield from _settled_queue(before, body.work_pool_name, body.work_queue_name, now)
     whole = columns if before is None else {**_stored(before), **columns}
@@ -105,6 +96,10 @@ def create_deployment(body: DeploymentCreate, now: datetime) -> Steps[Found]:
     yield from _tell(deployment_id, queue_id, now)
     made = yield from deployments.read_deployment(deployment_id, now)
     assert made is not None
+    if row is None:
+        yield from announcing.deployment_changed("created", made, now)
+    else:
+        yield from announcing.deployment_updated(row, deployment_id, now)
     return made, before is None
 
 
@@ -311,6 +306,7 @@ def update_deployment(deployment_id: UUID, patch: DeploymentUpdate, now: datetim
     current = yield from deployments.deployment_value(deployment_id, now)
     if current is None:
         raise NotFound("Deployment not found.")
+    row = yield from deployments.read_deployment(deployment_id, now)
     given = changes(patch)
     schedules_ = given.pop("schedules", None)
     given.pop("global_concurrency_limit_id", None)
@@ -330,6 +326,8 @@ def update_deployment(deployment_id: UUID, patch: DeploymentUpdate, now: datetim
         yield from _sync_schedules(deployment_id, planned, now)
     if _runs_differ(current, columns):
         yield from runs.forget_scheduled(deployment_id, now)
+    assert row is not None
+    yield from announcing.deployment_updated(row, deployment_id, now)
     yield from _tell(deployment_id, queue_id, now)
 
 
@@ -364,8 +362,10 @@ def delete_deployment(deployment_id: UUID, now: datetime) -> Steps[None]:
         NotFound: there is no such deployment.
     """
     yield from runs.forget_scheduled(deployment_id, now)
-    if not (yield from deployments.delete_deployment(deployment_id)):
+    row = yield from deployments.read_deployment(deployment_id, now)
+    if row is None or not (yield from deployments.delete_deployment(deployment_id)):
         raise NotFound("Deployment not found")
+    yield from announcing.deployment_changed("deleted", row, now)
 
 
 def create_schedules(

@@ -28,10 +28,10 @@ from eparch.core.decisions import (
 )
 from eparch.core.errors import Conflict, NotFound
 from eparch.core.model import new_id, without_nul
-from eparch.core.pools import Claim
+from eparch.core.pools import Claim, ShownToken
 from eparch.core.run_events import related_to, transition_event
 from eparch.core.runs import FlowRun, SetState, StateAnswer, TaskRun
-from eparch.core.states import CLAIMED, Cancelling, State, StateType, from_create
+from eparch.core.states import CLAIMED, Cancelled, Cancelling, Crashed, State, StateType, from_create
 from eparch.core.transitions import decide
 from eparch.orchestration import concurrency, slots, subflows
 from eparch.store import claims, records, rows, runs, task_queue
@@ -47,6 +47,10 @@ class Answered(msgspec.Struct, frozen=True):
     wrote: bool
 
 
+Shown = ShownToken | int | None
+"""The fencing token that came with a proposal; a bare one is of the run that is written."""
+
+
 class NewClaim(msgspec.Struct, frozen=True):
     """Who claims, when a transition takes a claim."""
 
@@ -56,7 +60,7 @@ class NewClaim(msgspec.Struct, frozen=True):
 
 
 def set_flow_run_state(
-    run_id: UUID, body: SetState, now: datetime, *, token: int | None = None
+    run_id: UUID, body: SetState, now: datetime, *, token: Shown = None
 ) -> Steps[Answered]:
     """Propose a state for a flow run (wire 4.1).
 
@@ -77,7 +81,7 @@ def propose(
     proposed: State,
     now: datetime,
     *,
-    token: int | None = None,
+    token: Shown = None,
     force: bool = False,
     claimer: NewClaim | None = None,
     own: bool = False,
@@ -108,7 +112,7 @@ def _supersede(run_ids: tuple[UUID, ...], now: datetime) -> Steps[None]:
             yield from propose(stored, Cancelling(timestamp=now, message=message), now, own=True)
 
 
-def _facts(stored: Stored, token: int | None, own: bool) -> Steps[Facts]:
+def _facts(stored: Stored, token: Shown, own: bool) -> Steps[Facts]:
     presented, current = yield from _tokens(stored, token)
     slot = yield from slots.deployment_slot(stored)
     return Facts(
@@ -124,31 +128,32 @@ DEEPEST = 100
 """Flow runs around a run that are looked at for the claim that governs it."""
 
 
-def _tokens(stored: Stored, presented: int | None) -> Steps[tuple[int | None, int | None]]:
+def _tokens(stored: Stored, shown: Shown) -> Steps[tuple[int | None, int | None]]:
     """The presented token and that of the claim which governs the run: its own, or one around it.
 
-    A token that cannot be meant for this run, because nobody ever claimed it or a run around it, is none:
-    a flow's process shows its token with everything it sends.
+    A flow's process shows its token with everything it sends. One that is of another run, or cannot be meant
+    for this one because nobody ever claimed it or a run around it, counts as none.
     """
-    claim = stored.claim
+    presented, of = (shown.token, shown.flow_run_id) if isinstance(shown, ShownToken) else (shown, None)
+    claim, own = stored.claim, of in (None, stored.run.id)
     if claim is not None:
-        return presented, claim.token if claim.lease_until is not None else None
+        return presented if own else None, claim.token if claim.lease_until is not None else None
     if presented is None:
         return None, None
-    last, token = yield from _governing(stored.run.parent_task_run_id)
-    return (presented if stored.fencing_token or last else None), token
+    around = yield from _governing(stored.run.parent_task_run_id)
+    if around is not None and of in (None, around.flow_run_id):
+        return presented, around.token
+    return presented if own and stored.fencing_token else None, None
 
 
-def _governing(task_run_id: UUID | None) -> Steps[tuple[int, int | None]]:
-    """``(last token, token of the claim that stands)`` of the nearest claimed flow run around a task run."""
+def _governing(task_run_id: UUID | None) -> Steps[runs.Above | None]:
+    """The nearest flow run around a task run that was ever claimed; None when there is none."""
     for _ in range(DEEPEST):
         around = (yield from runs.above(task_run_id)) if task_run_id is not None else None
-        if around is None:
-            break
-        if around.fencing_token:
-            return around.fencing_token, around.token
+        if around is None or around.fencing_token:
+            return around
         task_run_id = around.parent_task_run_id
-    return 0, None
+    return None
 
 
 def _write(
@@ -169,8 +174,21 @@ def _write(
     yield from _write_claim(stored, effects, takes, state, now, claimer)
     if state.is_final():
         yield from release_run(run.id)
+        yield from _end_subflows(run.id, state, now)
     yield from subflows.follow(run.id, run.parent_task_run_id, state, now)
     yield from announce(stored, run.state, state, columns.get("run_count", run.run_count), now)
+
+
+def _end_subflows(run_id: UUID, state: State, now: datetime) -> Steps[None]:
+    """Let the subflows end that lived in the process of a run that crashed or was cancelled (pain 1)."""
+    if state.type not in (StateType.CRASHED, StateType.CANCELLED):
+        return
+    for subflow_id in (yield from runs.open_subflows(run_id)):
+        stored = yield from runs.flow_run_for_decision(subflow_id)
+        if stored is not None:
+            end = Crashed if state.type is StateType.CRASHED else Cancelled
+            message = f"The flow run around it ended as {state.name}."
+            yield from propose(stored, end(timestamp=now, message=message), now, own=True)
 
 
 def _takes(stored: Stored, effects: Effects, state: State) -> bool:
@@ -244,7 +262,7 @@ def announce(stored: Stored, old: State | None, new: State, run_count: int, now:
 
 
 def set_task_run_state(
-    run_id: UUID, body: SetState, now: datetime, *, token: int | None = None
+    run_id: UUID, body: SetState, now: datetime, *, token: Shown = None
 ) -> Steps[Answered]:
     """Propose a state for a task run.
 
@@ -260,7 +278,7 @@ def set_task_run_state(
 
 
 def propose_for_task(
-    run: TaskRun, proposed: State, now: datetime, *, token: int | None = None, force: bool = False
+    run: TaskRun, proposed: State, now: datetime, *, token: Shown = None, force: bool = False
 ) -> Steps[Decision]:
     """Decide on ``proposed`` for a task run that is locked, and write what comes of it."""
     facts = yield from _task_facts(run, token)
@@ -279,7 +297,7 @@ def propose_for_task(
     return decision
 
 
-def _task_facts(run: TaskRun, token: int | None) -> Steps[Facts]:
+def _task_facts(run: TaskRun, token: Shown) -> Steps[Facts]:
     enclosing = None
     presented = current = None
     if run.flow_run_id is not None:

@@ -97,6 +97,12 @@ def leave() -> None:
         session.close()
 
 
+def _claim() -> str | None:
+    """The fencing token and the run that it is of, as they are shown with every proposal."""
+    token, run_id = os.environ.get(CLAIM_VARIABLE), os.environ.get("EPARCH_FLOW_RUN_ID")
+    return f"{run_id}:{token}" if token and run_id else token
+
+
 def _open() -> Session:
     from eparch.client.http import connect
     from eparch.sdk.logs import configure
@@ -107,7 +113,7 @@ def _open() -> Session:
         from eparch.client.local import find_or_start
 
         api_url = find_or_start(settings)
-    session = Session(settings, connect(settings, api_url=api_url), claim=os.environ.get(CLAIM_VARIABLE))
+    session = Session(settings, connect(settings, api_url=api_url), claim=_claim())
     configure(session)
     return session
 

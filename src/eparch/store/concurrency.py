@@ -21,7 +21,7 @@ from eparch.store.dialect import AnyOf
 from eparch.store.rows import names
 from eparch.store.statement import Row, Statement, Steps, delete, insert, param, update
 
-_limit, _slot, _task = t.concurrency_limit, t.concurrency_slot, t.task_run
+_limit, _slot, _task, _run = t.concurrency_limit, t.concurrency_slot, t.task_run, t.flow_run
 
 _LEASED = (
     sa.select(sa.func.coalesce(sa.func.sum(_slot.c.slots), sa.literal_column("0")))
@@ -115,21 +115,36 @@ _DROP_SLOT = Statement(
         _slot.c.limit_id == param("key_limit_id", _slot.c.limit_id), AnyOf(_slot.c.lease_id, "leases")
     )
 )
-_RELEASE_RUN = Statement(
-    # Task runs are looked at only while somebody holds anything: nearly always nobody does.
-    sa.delete(_slot)
-    .where(
-        _slot.c.holder_id.in_(
-            sa.select(_task.c.id)
-            .where(
-                _task.c.flow_run_id == param("run_id", _task.c.flow_run_id),
-                sa.exists(sa.select(_inner.c.lease_id)),
-            )
-            .union_all(sa.select(sa.bindparam("holder_id", type_=_slot.c.holder_id.type)))
-        )
+_HOLDER = sa.select(sa.bindparam("holder_id", type_=_slot.c.holder_id.type))
+
+
+def _release_run() -> sa.sql.dml.ReturningDelete[Any]:
+    """Runs are looked at only while somebody holds anything: nearly always nobody does."""
+    id_type = _slot.c.holder_id.type
+    inside = sa.select(sa.bindparam("run_id", type_=id_type).label("id")).where(
+        sa.exists(sa.select(_inner.c.lease_id))
     )
-    .returning(_slot.c.limit_id)
-)
+    around = inside.cte("inside", recursive=True)
+    inside_too = (
+        sa.select(_run.c.id)
+        .select_from(
+            around.join(_task, _task.c.flow_run_id == around.c.id).join(
+                _run, _run.c.parent_task_run_id == _task.c.id
+            )
+        )
+        # A subflow with a deployment has a process of its own, which goes on.
+        .where(_run.c.deployment_id.is_(None))
+    )
+    runs = around.union(inside_too)
+    tasks = sa.select(_task.c.id).where(_task.c.flow_run_id.in_(sa.select(runs.c.id)))
+    return (
+        sa.delete(_slot)
+        .where(_slot.c.holder_id.in_(sa.select(runs.c.id).union_all(tasks, _HOLDER)))
+        .returning(_slot.c.limit_id)
+    )
+
+
+_RELEASE_RUN = Statement(_release_run())
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -293,7 +308,7 @@ def delete_slots(limit_id: UUID, leases: Sequence[UUID]) -> Steps[None]:
 
 
 def release_run(run_id: UUID) -> Steps[bool]:
-    """Free what a flow run and its task runs hold; whether they held something (pain 5)."""
+    """Free what a flow run, its subflows and their task runs hold; whether they held something (pain 5)."""
     found = yield _RELEASE_RUN(run_id=run_id, holder_id=run_id)
     return bool(found)
 

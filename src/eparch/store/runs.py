@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from eparch.core.filters import Query
 from eparch.core.pools import Claim
 from eparch.core.runs import FlowRun, TaskRun
-from eparch.core.states import State, StateType
+from eparch.core.states import FINAL, State, StateType
 from eparch.store import rows
 from eparch.store import tables as t
 from eparch.store.dialect import AnyOf, NotByIndex
@@ -115,13 +115,26 @@ _LEASE = Statement(
     sa.select(_claim.c.flow_run_id).where(_claim.c.slot_id == param("slot_id", _claim.c.slot_id))
 )
 _ENCLOSING = Statement(
-    sa.select(_run.c.parent_task_run_id, _run.c.fencing_token, _claim.c.token, _claim.c.lease_until)
+    sa.select(
+        _run.c.id, _run.c.parent_task_run_id, _run.c.fencing_token, _claim.c.token, _claim.c.lease_until
+    )
     .select_from(
         _task.join(_run, _run.c.id == _task.c.flow_run_id).outerjoin(
             _claim, _claim.c.flow_run_id == _run.c.id
         )
     )
     .where(_task.c.id == param("task_run_id", _task.c.id))
+)
+_OPEN_SUBFLOWS = Statement(
+    sa.select(_run.c.id)
+    .select_from(_task.join(_run, _run.c.parent_task_run_id == _task.c.id))
+    .where(
+        _task.c.flow_run_id == param("flow_run_id", _task.c.flow_run_id),
+        # One with a deployment has a process of its own.
+        _run.c.deployment_id.is_(None),
+        _run.c.state_type.not_in([sa.literal_column(f"'{type_.value}'") for type_ in sorted(FINAL)]),
+    )
+    .order_by(_run.c.id)
 )
 _TASK_LABELS = Statement(sa.select(_task.c.name, _task.c.tags).where(_task.c.id == param("id", _task.c.id)))
 _LOCK_DEPLOYMENT = Statement(
@@ -167,6 +180,24 @@ _IN_STATE_SINCE = Statement(
     )
     .order_by(_run.c.id)
     .limit(sa.bindparam("limit", type_=sa.Integer))
+)
+_SOME_OF_FLOW = Statement(
+    sa.select(_run.c.id)
+    .where(_run.c.flow_id == param("flow_id", _run.c.flow_id))
+    .limit(sa.bindparam("limit", type_=sa.Integer))
+)
+_some = _run.alias("some")
+_DETACH = Statement(
+    sa.update(_run)
+    .where(
+        _run.c.id.in_(
+            sa.select(_some.c.id)
+            .where(_some.c.deployment_id == param("deployment_id", _some.c.deployment_id))
+            .limit(sa.bindparam("limit", type_=sa.Integer))
+        )
+    )
+    .values(deployment_id=sa.null())
+    .returning(_run.c.id)
 )
 _ADD_LABELS = update(_run, frozenset({"labels", "updated"}))
 _LABELS = Statement(sa.select(_run.c.labels).where(_run.c.id == param("id", _run.c.id)).with_for_update())
@@ -297,6 +328,16 @@ def delete_flow_run(run_id: UUID) -> Steps[bool]:
     return bool(found)
 
 
+def some_of_flow(flow_id: UUID, limit: int) -> Steps[list[UUID]]:
+    """The ids of some runs of the flow, in an order that lets nobody wait for each other."""
+    return sorted(row[0] for row in (yield _SOME_OF_FLOW(flow_id=flow_id, limit=limit)))
+
+
+def detach(deployment_id: UUID, limit: int) -> Steps[int]:
+    """Let some runs of the deployment be of none; how many it were."""
+    return len((yield _DETACH(deployment_id=deployment_id, limit=limit)))
+
+
 def add_labels(run_id: UUID, labels: dict[str, Any], now: datetime) -> Steps[bool]:
     """Merge ``labels`` into those of the run; False when there is none."""
     found = yield _LABELS(id=run_id)
@@ -319,9 +360,15 @@ def lease_exists(slot_id: UUID) -> Steps[bool]:
     return bool(found)
 
 
+def open_subflows(run_id: UUID) -> Steps[list[UUID]]:
+    """The subflows in the run's own process that are not over."""
+    return [row[0] for row in (yield _OPEN_SUBFLOWS(flow_run_id=run_id))]
+
+
 class Above(msgspec.Struct, frozen=True):
     """What governs a run that is part of another one: the flow run around it."""
 
+    flow_run_id: UUID
     parent_task_run_id: UUID | None
     fencing_token: int
     """The last token that the run was claimed with; 0: it never was."""
@@ -334,8 +381,8 @@ def above(task_run_id: UUID) -> Steps[Above | None]:
     found = yield _ENCLOSING(task_run_id=task_run_id)
     if not found:
         return None
-    parent, last, token, lease_until = found[0]
-    return Above(parent, last, token if lease_until is not None else None)
+    id_, parent, last, token, lease_until = found[0]
+    return Above(id_, parent, last, token if lease_until is not None else None)
 
 
 def task_labels(task_run_id: UUID) -> Steps[tuple[str, list[str]] | None]:

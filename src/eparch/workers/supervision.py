@@ -26,7 +26,7 @@ from eparch.core.errors import (
     Unreachable,
 )
 from eparch.core.model import new_id
-from eparch.core.pools import ClaimedRun, ClaimRef, WorkPool
+from eparch.core.pools import ClaimedRun, ClaimRef, ShownToken, WorkPool
 from eparch.core.runs import FlowRun, FlowRunUpdate, SetState, SetStateStatus
 from eparch.core.states import State, StateCreate, StateDetails
 from eparch.workers.decisions import StopReason, decide_after_exit, decide_after_failed_start
@@ -88,7 +88,9 @@ class Held:
     @property
     def headers(self) -> dict[str, str]:
         """Show that a write comes from who holds the run."""
-        return {} if self.token is None else {calls.CLAIM_HEADER: str(self.token)}
+        if self.token is None:
+            return {}
+        return {calls.CLAIM_HEADER: ShownToken(token=self.token, flow_run_id=self.run.id).header}
 
 
 class Supervisor:
