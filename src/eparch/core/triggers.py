@@ -210,7 +210,7 @@ def first_window(trigger: EventTrigger, now: datetime) -> Window | None:
 
 def due(trigger: EventTrigger, window: Window) -> datetime:
     """When ``expire`` has something to do."""
-    return window.end + (GRACE if trigger.proactive else RETAINED)
+    return window.end if trigger.proactive else window.end + RETAINED
 
 
 def _firing(trigger: EventTrigger, event: ReceivedEvent | None, moment: datetime) -> Firing:
