@@ -14,6 +14,7 @@ from eparch.api.past import tail_of_events, tail_of_logs
 from eparch.api.request import Services
 from eparch.core.errors import Conflict
 from eparch.orchestration import system_blocks
+from eparch.orchestration.actions.service import Actions
 from eparch.orchestration.automations import Automations
 from eparch.orchestration.broadcast import Broadcast
 from eparch.orchestration.claims import Waiters
@@ -51,6 +52,7 @@ def opening(
         services.logs = tail_of_logs(services.database)
         services.tasks = TaskWorkers(services.database)
         automations = Automations()
+        actions = Actions(services.keys, services.new_name, ui_url=settings.ui_url or "")
         duties = Duties(
             services.database,
             [
@@ -58,6 +60,7 @@ def opening(
                 Watchdog(settings.watchdog_seconds, late_seconds=settings.late_after_seconds),
                 TaskLeases(settings.watchdog_seconds),
                 automations,
+                actions,
             ],
         )
         # Another server that starts at the same time may register them first.
@@ -75,6 +78,7 @@ def opening(
             yield
         finally:
             await duties.stop()
+            await actions.stop()
             await services.database.close()
 
     return opened
@@ -98,5 +102,7 @@ def tell(notes: Sequence[Note], services: Services, duties: Duties, automations:
             services.pools.publish(note.value.work_pool_id)
         elif note.topic == "automations":
             duties.call(automations.name)
+        elif note.topic == "actions":
+            duties.call(Actions.name)
         elif note.topic == "schedules":
             duties.call(Scheduler.name)

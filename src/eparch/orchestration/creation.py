@@ -115,9 +115,14 @@ def _fresh(run_id: UUID, now: datetime) -> Steps[Made]:
 
 
 def create_deployment_run(
-    deployment_id: UUID, body: DeploymentFlowRunCreate, now: datetime, *, new_name: str
+    deployment_id: UUID,
+    body: DeploymentFlowRunCreate,
+    now: datetime,
+    *,
+    new_name: str,
+    author: Author | None = None,
 ) -> Steps[Made]:
-    """Make a run of a deployment.
+    """Make a run of a deployment; ``author`` is told by the run.
 
     Raises:
         NotFound: the deployment or the queue does not exist.
@@ -159,6 +164,7 @@ def create_deployment_run(
             **(body.labels or {}),
         },
         parent_task_run_id=body.parent_task_run_id,
+        created_by=author,
         infrastructure_document_id=body.infrastructure_document_id or deployment.infrastructure_document_id,
         job_variables=body.job_variables or {},
         **place(queue),

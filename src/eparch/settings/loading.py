@@ -142,7 +142,7 @@ def parse(row: Setting, raw: Any, *, named: str = "") -> Any:
     """
     try:
         value = _parse(row.kind, raw)
-        if row.name == "api_url":
+        if row.name in ("api_url", "ui_url"):
             value = _http_url(value)
         least, most = row.about.least, row.about.most
         if (least is not None and value < least) or (most is not None and value > most):

@@ -55,6 +55,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         _row("URL of the server's API. Not set: a server found on this machine.", "PREFECT_API_URL"),
     ] = None
+    ui_url: Annotated[
+        str | None,
+        _row("URL of the web page, for the links in messages of automations.", "PREFECT_UI_URL"),
+    ] = None
     api_key: Annotated[
         str | None, _row("Key sent as `Authorization: Bearer`.", "PREFECT_API_KEY", secret=True)
     ] = None
@@ -368,5 +372,5 @@ def expected_of(row: Setting) -> str:
             return f"{word} from {least:g} to {most:g}"
         return f"{word}, at least {least:g}" if least is not None else word
     if row.name.endswith("_url"):
-        return "a URL with a scheme and a host" if row.name == "api_url" else "a database URL"
+        return "a database URL" if row.name == "database_url" else "a URL with a scheme and a host"
     return "a path" if kind is Path else "a text"

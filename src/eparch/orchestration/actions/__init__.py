@@ -1,0 +1,1 @@
+"""Carrying out what automations ask for. ``service`` takes actions from the outbox."""
