@@ -55,6 +55,8 @@ def test_the_tree_is_as_promised():
         "event": "stream emit",
         "variable": "set get inspect ls unset",
         "artifact": "ls inspect delete",
+        "block": "ls inspect create delete",
+        "block type": "ls inspect delete",
         "flow": "ls",
         "concurrency-limit": "create ls inspect reset delete",
         "global-concurrency-limit": "create ls inspect enable disable update delete",

@@ -21,6 +21,7 @@ _CLI = "eparch.cli"
 COMMANDS: dict[str, tuple[str, str]] = {
     "api": (f"{_CLI}.api:api", "Send any request to the server."),
     "artifact": (f"{_CLI}.artifact:artifact", "What runs have made for people to look at."),
+    "block": (f"{_CLI}.block:block", "Configuration with secrets that flows share."),
     "completion": (f"{_CLI}.completion:completion", "Print the completion script of a shell."),
     "concurrency-limit": (
         f"{_CLI}.concurrency_limit:concurrency_limit",
@@ -48,7 +49,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Name -> where the command is, and its line in ``--help``."""
 
-ALIASES = {"events": "event", "gcl": "global-concurrency-limit", "concurrency-limits": "concurrency-limit"}
+ALIASES = {
+    "blocks": "block",
+    "concurrency-limits": "concurrency-limit",
+    "events": "event",
+    "gcl": "global-concurrency-limit",
+}
 """Other names of commands, which ``--help`` does not list."""
 
 

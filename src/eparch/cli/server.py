@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 @click.group(
     "server",
     cls=Group,
-    lazy={"database": ("eparch.cli.server_database:database", "Change the schema of the server's database.")},
+    lazy={
+        "database": ("eparch.cli.server_database:database", "Change the schema of the server's database."),
+        "rotate-keys": ("eparch.cli.server_keys:rotate_keys", "Seal the secrets of blocks with a new key."),
+    },
 )
 def server() -> None:
     """Start, see and stop the server."""

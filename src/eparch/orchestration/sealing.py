@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
-from eparch.core.errors import Locked
+from eparch.core.errors import Conflict
 from eparch.core.model import decode, encode
 
 KEY_BYTES = 32
@@ -28,7 +28,7 @@ def key_name(key: bytes) -> str:
     return hashlib.blake2b(key, digest_size=8, person=b"eparch.key").hexdigest()
 
 
-class Unopened(Locked):
+class Unopened(Conflict):
     """It cannot be opened with the keys of this server."""
 
 
@@ -76,7 +76,6 @@ class Keyring:
         if key is None:
             raise Unopened(
                 f"{what} cannot be opened: this server does not have the key that sealed it.",
-                retry_after=None,
                 why=f"The key is called {name}; this server has {', '.join(self.names()) or 'none'}.",
                 fix=f"Give the server that key again ({self.place}), or delete the block and save it anew.",
             )
@@ -87,7 +86,6 @@ class Keyring:
         if opened is None:
             raise Unopened(
                 f"{what} cannot be opened: what is stored was changed, or was moved from another block.",
-                retry_after=None,
                 fix="Restore it from a backup, or delete the block and save it anew.",
             )
         return decode(opened)
