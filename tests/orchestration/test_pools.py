@@ -150,12 +150,12 @@ async def test_a_pool_is_deleted_with_its_queues_and_its_runs_stay(world: World)
     await world.pool()
     run = await world.run(await world.deployment())
     token = (await world.claim())[run]
-    await world.database.write(pools.delete_pool, "pool")
+    await world.database.write(pools.delete_pool, "pool", world.now)
     assert await world.state(run) == "Pending"
     await world.go(run, S.RUNNING, S.COMPLETED, token=token)
     assert await world.claims() == {}
     for call in (
-        (pools.delete_pool, "pool"),
+        (pools.delete_pool, "pool", world.now),
         (pools.update_pool, "pool", WorkPoolUpdate(), world.now),
         (pools.heartbeat, "pool", Heartbeat(name="w"), world.now),
         (pools.update_queue, "pool", "default", WorkQueueUpdate(), world.now),

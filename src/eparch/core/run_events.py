@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from eparch.core.change_events import labels_of
 from eparch.core.events import Event, ResourceLabels
 from eparch.core.runs import FlowRun
 from eparch.core.states import State, StateType
@@ -29,10 +30,7 @@ def _state_payload(state: State | None) -> dict[str, Any] | None:
 
 
 def _related(kind: str, id_: object, name: str | None, **more: str) -> ResourceLabels:
-    labels = {"prefect.resource.id": f"prefect.{kind}.{id_}", "prefect.resource.role": kind}
-    if name is not None:
-        labels["prefect.resource.name"] = name
-    return {**labels, **more}
+    return {**labels_of(kind, id_, name, role=kind), **more}
 
 
 def related_to(

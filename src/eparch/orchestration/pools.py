@@ -13,12 +13,14 @@ from eparch.core.model import changes, new_id
 from eparch.core.pools import (
     DEFAULT_QUEUE,
     Heartbeat,
+    PoolStatus,
     WorkPoolCreate,
     WorkPoolUpdate,
     WorkQueueCreate,
     WorkQueueUpdate,
 )
 from eparch.core.queue_status import DEFAULT_POOL
+from eparch.orchestration import announcing
 from eparch.store import claims, pools, rows
 from eparch.store.statement import Note, Steps
 
@@ -44,6 +46,7 @@ def create_pool(body: WorkPoolCreate, now: datetime) -> Steps[dict[str, Any]]:
     yield from new_queue(pool_id, DEFAULT_QUEUE, now, queue_id=queue_id)
     made = yield from pools.read_pool(body.name, now)
     assert made is not None
+    yield from announcing.pool_changed("created", made, now)
     return made
 
 
@@ -75,22 +78,33 @@ def update_pool(name: str, patch: WorkPoolUpdate, now: datetime) -> Steps[None]:
     columns = {key: value for key, value in given.items() if value is not None or key in nullable}
     if "base_job_template" in columns:
         _check_template(columns["base_job_template"])
+    before = yield from pools.read_pool(name, now)
     yield from pools.write_pool(pool[0], {**columns, "updated": now})
+    after = yield from pools.read_pool(name, now)
+    assert before is not None
+    assert after is not None
+    yield from announcing.pool_updated(before, after, now)
     yield Note("work", pool[0])
     yield Note("pool", pool[0])
 
 
-def delete_pool(name: str) -> Steps[None]:
+def delete_pool(name: str, now: datetime) -> Steps[None]:
     """Delete the pool with its queues.
 
     Raises:
         NotFound: there is no such pool.
     """
-    pool = yield from claims.read_pool(name)
+    pool = yield from pools.read_pool(name, now)
     if pool is None:
         raise NotFound(f'Work pool "{name}" not found.')
-    yield from pools.delete_pool(pool[0])
-    yield Note("pool", pool[0])
+    pool_id = rows.id_of(pool["id"])
+    for queue_id, _, _ in (yield from pools.queue_priorities(pool_id)):
+        queue = yield from pools.read_queue(queue_id, now)
+        if queue is not None:
+            yield from announcing.queue_changed("deleted", queue, now)
+    yield from announcing.pool_changed("deleted", pool, now)
+    yield from pools.delete_pool(pool_id)
+    yield Note("pool", pool_id)
 
 
 def new_queue(
@@ -112,6 +126,9 @@ def new_queue(
             "priority": priority,
         }
     )
+    made = yield from pools.read_queue(queue_id, now)
+    assert made is not None
+    yield from announcing.queue_changed("created", made, now)
     return queue_id
 
 
@@ -176,6 +193,9 @@ def update_queue(pool_name: str, queue_name: str, patch: WorkQueueUpdate, now: d
     if columns.get("priority") not in (None, queue["priority"]):
         yield from _make_room(known, columns["priority"], now, of=queue_id)
     yield from pools.write_queue(queue_id, {**columns, "updated": now})
+    after = yield from pools.read_queue(queue_id, now)
+    assert after is not None
+    yield from announcing.queue_updated(queue, after, now)
     yield Note("work", pool_id)
 
 
@@ -229,6 +249,7 @@ def delete_queue(pool_name: str, queue_name: str, now: datetime) -> Steps[None]:
         raise NotFound(f"Work pool queue '{pool_name}/{queue_name}' not found.")
     if queue_name == DEFAULT_QUEUE:
         raise Conflict("The default queue of a work pool cannot be deleted.")
+    yield from announcing.queue_changed("deleted", queue, now)
     yield from pools.delete_queue(rows.id_of(queue["id"]))
 
 
@@ -251,10 +272,15 @@ def heartbeat(pool_name: str, body: Heartbeat, now: datetime) -> Steps[None]:
     Raises:
         NotFound: there is no such pool.
     """
-    pool = yield from claims.read_pool(pool_name)
-    if pool is None:
+    before = yield from pools.read_pool(pool_name, now)
+    if before is None:
         raise NotFound(f'Work pool "{pool_name}" not found.')
-    yield from pools.heartbeat(pool[0], body.name, body.heartbeat_interval_seconds, now)
+    pool_id = rows.id_of(before["id"])
+    yield from pools.heartbeat(pool_id, body.name, body.heartbeat_interval_seconds, now)
+    if before["status"] is PoolStatus.NOT_READY:
+        after = yield from pools.read_pool(pool_name, now)
+        assert after is not None
+        yield from announcing.pool_updated(before, after, now)
 
 
 def delete_worker(pool_name: str, worker_name: str) -> Steps[None]:
