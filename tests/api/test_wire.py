@@ -260,6 +260,20 @@ def test_limit_out_of_bounds(ask: Client, pool: Any, limit: int, text: str) -> N
 
 
 def test_unknown_keys_are_told(ask: Client, flow: Any) -> None:
+    for body, loc in (
+        ({"flow_runs": {"id": {"any_": ["x"]}}}, ["flow_runs", "id", "any_"]),
+        ({"flow_runs": {"state": {"type": {"any": []}}}}, ["flow_runs", "state", "type", "any"]),
+        ({"flow_rusn": {}}, ["flow_rusn"]),
+        ({"flow_runs": {"operator": "xor"}}, ["flow_runs", "operator"]),
+        ({"limit": -1}, ["limit"]),
+        ({"sort": "UP"}, ["sort"]),
+    ):
+        refused = ask(calls.read_flow_runs(body=body), 422)["exception_detail"]
+        assert [entry["loc"] for entry in refused] == [["body", *loc]]
+    run = ask(calls.create_flow_run(body={"flow_id": ask(calls.create_flow(body={"name": "x"}))["id"]}))
+    for state in ({"type": "RUNNING", "nmae": "x"}, {"type": "RUNNING", "timestamp": "2026-01-01T00:00:00Z"}):
+        refused = ask(calls.set_flow_run_state(id=run["id"], body={"state": state}), 422)["exception_detail"]
+        assert refused[0]["loc"] == ["body", "state", [*state][1]]
     told = ask(calls.create_flow(body={"name": "x", "tgas": []}), 422)["exception_detail"][0]
     assert (told["type"], told["loc"]) == ("extra_forbidden", ["body", "tgas"])
     assert re.match(r"Extra inputs are not permitted. Did you mean .tags.\?", told["msg"])

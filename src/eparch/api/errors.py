@@ -24,6 +24,7 @@ from eparch.core.errors import (
     did_you_mean,
     nearest,
 )
+from eparch.core.filters import Misplaced
 from eparch.core.model import new_id
 
 logger = logging.getLogger("eparch.api")
@@ -87,7 +88,8 @@ def _body(error: EparchError) -> dict[str, Any]:
     body: dict[str, Any] = {"detail": error.message}
     if isinstance(error, Invalid):
         # Clients look for the one or the other: Prefect says some of its refusals in `detail` alone.
-        entry = _entry("value_error", ["body"], error.message)
+        loc = error.loc if isinstance(error, Misplaced) else ["body"]
+        entry = _entry("value_error", [*loc], error.message)
         body = {"exception_message": INVALID, "exception_detail": [entry], "request_body": None, **body}
     elif isinstance(error, Unavailable | ServerFault):
         body = {"exception_message": "Service Unavailable", **body}

@@ -277,6 +277,15 @@ _NAMED = Condition("is_anonymous", "eq_", False)
 _ALIASES = {"work_pool_queues": "work_queues"}
 
 
+class Misplaced(Invalid):
+    """A body of conditions is wrong at one place."""
+
+    def __init__(self, message: str, place: str) -> None:
+        """``place`` is a path from the body, its steps joined by dots."""
+        super().__init__(message)
+        self.loc = place.split(".")
+
+
 @dataclass(frozen=True, slots=True)
 class FilterBody:
     """The body of a ``/filter`` or ``/count`` endpoint: which keys it takes."""
@@ -333,7 +342,7 @@ class FilterBody:
                 raise _unknown(key, self.keys(), "body")
         for key in self.needs:
             if body.get(key) is None:
-                raise Invalid(f"Invalid body: `{key}` is missing.")
+                raise Misplaced(f"Invalid body: `{key}` is missing.", f"body.{key}")
         groups = {
             self.entity_of(key): _parse_group(self.entity_of(key), value, f"body.{key}")
             for key in self.takes
@@ -351,7 +360,7 @@ class FilterBody:
         limit = _whole(body, "limit", most, self.most or max(default_limit, MAX_LIMIT))
         page = _whole(body, "page", 1, MAX_PAGE) if self.pages else 1
         if page < 1:
-            raise Invalid("Invalid page: must be greater than or equal to 1.")
+            raise Misplaced("Invalid page: must be greater than or equal to 1.", "body.page")
         return Query(
             self.entity,
             where,
@@ -367,7 +376,7 @@ class FilterBody:
         sort = body.get("sort") or self.sort or SORTS[self.entity][0]
         if sort not in SORTS[self.entity]:
             known = ", ".join(SORTS[self.entity])
-            raise Invalid(f"Invalid sort: {sort!r} is not one of {known}.")
+            raise Misplaced(f"Invalid sort: {sort!r} is not one of {known}.", "body.sort")
         return str(sort)
 
 
@@ -384,17 +393,18 @@ def _whole(body: dict[str, Any], key: str, default: int, most: int) -> int:
     if value is None:
         return default
     if not isinstance(value, int) or isinstance(value, bool):
-        raise Invalid(f"Invalid {key}: must be a whole number.")
+        raise Misplaced(f"Invalid {key}: must be a whole number.", f"body.{key}")
     if value < 0:
-        raise Invalid(f"Invalid {key}: must be greater than or equal to 0.")
+        raise Misplaced(f"Invalid {key}: must be greater than or equal to 0.", f"body.{key}")
     if value > most:
-        raise Invalid(f"Invalid {key}: must be less than or equal to {most}.")
+        raise Misplaced(f"Invalid {key}: must be less than or equal to {most}.", f"body.{key}")
     return value
 
 
 def _unknown(key: str, known: tuple[str, ...] | dict[str, Any], place: str) -> Invalid:
     hint = did_you_mean(key, known)
-    return Invalid(f"Unknown field {key!r} in {place}. {hint or 'Known: ' + ', '.join(known)}".strip())
+    text = f"Unknown field {key!r} in {place}. {hint or 'Known: ' + ', '.join(known)}"
+    return Misplaced(text.strip(), f"{place}.{key}")
 
 
 def _parse_group(entity: str, body: Any, place: str) -> Group:
@@ -404,13 +414,14 @@ def _parse_group(entity: str, body: Any, place: str) -> Group:
 def _operator_of(body: dict[str, Any], place: str) -> str:
     operator = body.get("operator", "and_") or "and_"
     if operator not in ("and_", "or_"):
-        raise Invalid(f"Invalid operator in {place}: {operator!r} is neither 'and_' nor 'or_'.")
+        text = f"Invalid operator in {place}: {operator!r} is neither 'and_' nor 'or_'."
+        raise Misplaced(text, f"{place}.operator")
     return str(operator)
 
 
 def _group_of(fields: dict[str, dict[str, Any]], body: Any, place: str, prefix: str) -> Group:
     if not isinstance(body, dict):
-        raise Invalid(f"Invalid {place}: expected an object.")
+        raise Misplaced(f"Invalid {place}: expected an object.", place)
     parts: list[Condition | Group] = []
     for key, value in body.items():
         if key == "operator" or value is None:
@@ -430,7 +441,7 @@ def _group_of(fields: dict[str, dict[str, Any]], body: Any, place: str, prefix: 
 
 def _conditions_of(name: str, operators: dict[str, Any], body: Any, place: str) -> Group:
     if not isinstance(body, dict):
-        raise Invalid(f"Invalid {place}: expected an object.")
+        raise Misplaced(f"Invalid {place}: expected an object.", place)
     parts: list[Condition | Group] = []
     for op, value in body.items():
         if op == "operator" or value is None:
@@ -454,13 +465,13 @@ def _words(condition: Condition) -> Group:
 
 def _condition(name: str, op: str, kind: Any, value: Any, place: str) -> Condition:
     if isinstance(value, list) and len(value) > MAX_VALUES:
-        raise Invalid(f"Invalid {place}: more than {MAX_VALUES} values.")
+        raise Misplaced(f"Invalid {place}: more than {MAX_VALUES} values.", place)
     try:
         converted = msgspec.convert(value, kind, strict=kind is not datetime)
     except msgspec.ValidationError as error:
-        raise Invalid(f"Invalid {place}: {error}.") from error
+        raise Misplaced(f"Invalid {place}: {error}.", place) from error
     if isinstance(converted, str) and "\x00" in converted:
-        raise Invalid(f"Invalid {place}: a text cannot hold NUL.")
+        raise Misplaced(f"Invalid {place}: a text cannot hold NUL.", place)
     if name == "tags" and op == "any_":
         op = "overlaps_"
     if op in ("id_", "type_"):

@@ -23,7 +23,7 @@ from eparch.core.errors import (
     RunError,
     UnfinishedRun,
 )
-from eparch.core.model import Timestamp, Value, new_id
+from eparch.core.model import Body, Timestamp, Value, new_id
 
 __all__ = [
     "CLAIMED",
@@ -97,7 +97,7 @@ class StateDetails(Value, frozen=True, kw_only=True):
     deployment_concurrency_lease_id: UUID | None = None
 
 
-class StateCreate(Value, frozen=True, kw_only=True):
+class StateCreate(Body, frozen=True, kw_only=True):
     """A proposed state, as clients send it."""
 
     type: StateType
