@@ -209,7 +209,8 @@ class Gate:
 
     def issue(self, client: str) -> CsrfToken:
         """A token for ``client``: it proves itself, so nothing is stored."""
-        expiration = _now().replace(microsecond=0) + timedelta(seconds=self._csrf_seconds)
+        # A token says whole seconds; the one that is begun is given away, or a short life could be none.
+        expiration = _now().replace(microsecond=0) + timedelta(seconds=self._csrf_seconds + 1)
         until = str(int(expiration.timestamp())).encode()
         seal = self._seal(client.encode("utf-8", "replace"), until)
         return CsrfToken(token=(until + b"." + seal).decode(), client=client, expiration=expiration)
