@@ -21,6 +21,7 @@ _CLI = "eparch.cli"
 COMMANDS: dict[str, tuple[str, str]] = {
     "api": (f"{_CLI}.api:api", "Send any request to the server."),
     "artifact": (f"{_CLI}.artifact:artifact", "What runs have made for people to look at."),
+    "automation": (f"{_CLI}.automation:automation", "What happens when something happens."),
     "block": (f"{_CLI}.block:block", "Configuration with secrets that flows share."),
     "completion": (f"{_CLI}.completion:completion", "Print the completion script of a shell."),
     "concurrency-limit": (
@@ -50,6 +51,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 """Name -> where the command is, and its line in ``--help``."""
 
 ALIASES = {
+    "automations": "automation",
     "blocks": "block",
     "concurrency-limits": "concurrency-limit",
     "events": "event",
