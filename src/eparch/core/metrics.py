@@ -19,7 +19,7 @@ from eparch.core.events import Event, ReceivedEvent, resource_id
 from eparch.core.model import Timestamp, Value
 
 SLICES = 60
-"""Into how many slices the range of a metric is cut: the error of its end is one of them."""
+"""Into how many slices the range of a metric is cut. One more is kept: no sample leaves before its time."""
 
 _BREACHES: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -107,7 +107,7 @@ def expire(trigger: MetricTrigger, gauge: Gauge, now: datetime) -> Measured:
     fired: list[Firing] = []
     while (at := due(trigger, gauge)) is not None and at <= now:
         oldest = _number(trigger, at) - SLICES
-        gauge = replace(gauge, slices=[s for s in gauge.slices if s.number > oldest])
+        gauge = replace(gauge, slices=[s for s in gauge.slices if s.number >= oldest])
         gauge, more = _judge(trigger, gauge, at)
         fired += more
     return gauge, fired
@@ -117,7 +117,7 @@ def due(trigger: MetricTrigger, gauge: Gauge) -> datetime | None:
     """When ``expire`` has something to do; None: never without a sample."""
     at = None
     if gauge.slices:
-        at = _EPOCH + (gauge.slices[0].number + SLICES) * _width(trigger)
+        at = _EPOCH + (gauge.slices[0].number + SLICES + 1) * _width(trigger)
     if gauge.since is not None:
         firing = gauge.since + timedelta(seconds=float(trigger.metric.firing_for))
         at = firing if at is None else min(at, firing)
