@@ -98,7 +98,7 @@ def test_terraforms_statuses_without_a_slash(ask: Client) -> None:
 def test_no_answer_tells_a_secret_that_is_not_asked_for(ask: Client, document: Any) -> None:
     slug, ids = document["block_type"]["slug"], {"block_documents": {"id": {"any_": [document["id"]]}}}
     named = {"slug": slug, "block_document_name": "one"}
-    ways = [
+    ways: list[calls.Call[Any]] = [
         calls.read_block_document(id=document["id"]),
         calls.read_block_document_by_name(**named),
         calls.read_documents_of_type(slug=slug),
@@ -110,7 +110,7 @@ def test_no_answer_tells_a_secret_that_is_not_asked_for(ask: Client, document: A
         assert one == document
         assert one["data"] == {"key": MASK}
         assert SECRET not in encode(answer).decode()
-    asked = [
+    asked: list[calls.Call[Any]] = [
         calls.read_block_document(id=document["id"], include_secrets="true"),
         calls.read_block_document_by_name(**named, include_secrets="true"),
         calls.read_documents_of_type(slug=slug, include_secrets="true"),

@@ -174,11 +174,11 @@ async def test_a_reference_stays_when_what_was_shown_of_it_comes_back(shelf: She
 async def test_the_field_of_a_deleted_document_is_empty(shelf: Shelf) -> None:
     inner = await shelf.save("inner")
     outer = await shelf.save("outer", data={"child": document_reference(inner), "user": "x"})
-    await shelf.database.write(blocks.delete_document, inner)
+    await shelf.database.write(blocks.delete_document, inner, shelf.keys, NOW)
     found = await shelf.read(outer)
     assert (found["data"], found["block_document_references"]) == ({"user": "x"}, {})
     with pytest.raises(NotFound):
-        await shelf.database.write(blocks.delete_document, inner)
+        await shelf.database.write(blocks.delete_document, inner, shelf.keys, NOW)
 
 
 async def test_references_make_no_circle_and_lead_somewhere(shelf: Shelf) -> None:
@@ -199,7 +199,7 @@ async def test_documents_that_would_stand_in_one_too_often_are_refused(shelf: Sh
     for level in range(1, 9):
         two = {"a": document_reference(below), "b": document_reference(below)}
         below = await shelf.save(f"level-{level}", data=two)
-    with pytest.raises(TooLarge, match="documents stand in"):
+    with pytest.raises(TooLarge, match="Too many documents"):
         await shelf.save("level-9", data={"a": document_reference(below), "b": document_reference(below)})
 
 
@@ -209,6 +209,21 @@ async def test_documents_nest_as_deep_as_prefect_lets_them(shelf: Shelf) -> None
         below = await shelf.save(f"level-{level}", data={"child": document_reference(below)})
     with pytest.raises(TooLarge, match="too deep"):
         await shelf.save("level-51", data={"child": document_reference(below)})
+
+
+async def test_a_document_that_has_grown_can_still_be_read_and_deleted(shelf: Shelf) -> None:
+    leaf = await shelf.save("leaf")
+    wide = {f"f{number}": document_reference(leaf) for number in range(40)}
+    middle = await shelf.save("middle", data={"user": "x"})
+    outer = await shelf.save("outer", data={f"f{number}": document_reference(middle) for number in range(40)})
+    await shelf.update(middle, data=wide)
+    data = await shelf.data(outer)
+    whole = [name for name, inner in data.items() if "$ref" not in inner]
+    assert len(whole) == 24  # of 41 documents each
+    assert data["f9"] == document_reference(middle)
+    listed = await shelf.database.scan(blocks.read_documents, READ_BLOCK_DOCUMENTS.parse({}), shelf.keys)
+    assert len(listed) == 3
+    await shelf.database.write(blocks.delete_document, outer, shelf.keys, NOW)
 
 
 async def test_name_rules(shelf: Shelf) -> None:
@@ -292,7 +307,7 @@ async def test_types_are_there_once_and_the_systems_are_protected(shelf: Shelf) 
     secret = await shelf.database.read(stored.read_type, "secret")
     assert secret is not None
     with pytest.raises(Forbidden, match="protected"):
-        await write(blocks.delete_type, secret["id"])
+        await write(blocks.delete_type, secret["id"], NOW)
     schemas = {"block_schemas": {"block_type_id": {"any_": [str(secret["id"])]}}}
     (schema,) = await shelf.database.scan(stored.read_schemas, READ_BLOCK_SCHEMAS.parse(schemas))
     with pytest.raises(Forbidden, match="protected"):
@@ -303,7 +318,7 @@ async def test_documents_go_with_their_type(shelf: Shelf) -> None:
     saved = await shelf.save()
     await shelf.database.write(blocks.set_result_storage, saved)
     assert await shelf.database.read(stored.read_default, blocks.RESULTS) == saved
-    await shelf.database.write(blocks.delete_type, shelf.type["id"])
+    await shelf.database.write(blocks.delete_type, shelf.type["id"], NOW)
     assert await shelf.database.read(blocks.read_document, saved, shelf.keys, False) is None
     assert await shelf.database.read(stored.read_schema, shelf.schema["id"]) is None
     assert await shelf.database.read(stored.read_default, blocks.RESULTS) is None
@@ -377,7 +392,7 @@ async def test_a_document_without_its_key_is_named_can_be_listed_and_deleted(
     count, (told,) = await rotate(shelf, 10)
     assert count == 0
     assert "'Login/one'" in told
-    await shelf.database.write(blocks.delete_document, saved)
+    await shelf.database.write(blocks.delete_document, saved, shelf.keys, NOW)
 
 
 async def test_a_row_that_was_copied_over_another_is_not_opened(shelf: Shelf) -> None:
@@ -390,3 +405,27 @@ async def test_a_row_that_was_copied_over_another_is_not_opened(shelf: Shelf) ->
     await shelf.database.write(swap)
     with pytest.raises(Unopened, match="moved from another block"):
         await shelf.data(two)
+
+
+async def test_what_happens_to_blocks_is_told_without_secrets(shelf: Shelf) -> None:
+    told: list[Any] = []
+    shelf.database.on_notes = lambda notes: told.extend(
+        note.value for note in notes if note.topic == "events"
+    )
+    saved = await shelf.save(data={"user": "ada", "password": SECRET, "env": {"A": SECRET}})
+    await shelf.save(None, is_anonymous=True)
+    await shelf.update(saved, data={"user": "bob"})
+    await shelf.database.write(blocks.delete_document, saved, shelf.keys, NOW)
+    await shelf.database.write(blocks.update_type, shelf.type["id"], BlockTypeUpdate(description="d"), NOW)
+    await shelf.database.write(blocks.delete_type, shelf.type["id"], NOW)
+    assert [one.event for one in told] == [
+        "prefect.block-document.created",
+        "prefect.block-document.updated",
+        "prefect.block-document.deleted",
+        "prefect.block-type.updated",
+        "prefect.block-type.deleted",
+    ]
+    assert [one.payload["data"] for one in told[:3]] == [{"user": "ada"}, {"user": "bob"}, {"user": "bob"}]
+    assert told[0].resource["prefect.resource.id"] == f"prefect.block-document.{saved}"
+    assert SECRET not in repr(told)
+    assert SECRET not in await shelf.database.read(everything("event"))

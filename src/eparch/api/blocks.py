@@ -55,7 +55,7 @@ async def update_block_type(request: Request, id: UUID, body: BlockTypeUpdate) -
 @handles(calls.delete_block_type)
 async def delete_block_type(request: Request, id: UUID) -> None:
     """Delete a block type with its schemas and documents."""
-    await request.write(changes.delete_type, id)
+    await request.write(changes.delete_type, id, request.now)
 
 
 @handles(calls.install_block_types)
@@ -147,7 +147,7 @@ async def update_block_document(request: Request, id: UUID, body: BlockDocumentU
 @handles(calls.delete_block_document)
 async def delete_block_document(request: Request, id: UUID) -> None:
     """Delete a document."""
-    await request.write(changes.delete_document, id)
+    await request.write(changes.delete_document, id, request.services.keys, request.now)
 
 
 @handles(calls.read_block_capabilities)

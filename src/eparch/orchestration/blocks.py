@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from eparch.core import blocks as rules
+from eparch.core.block_events import document_event, type_event
 from eparch.core.blocks import (
     BlockDocumentCreate,
     BlockDocumentUpdate,
@@ -23,6 +24,7 @@ from eparch.core.blocks import (
 from eparch.core.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound, TooLarge
 from eparch.core.filters import Condition, Group, Query
 from eparch.core.model import UNSET, changes, encode, new_id
+from eparch.orchestration.announcing import emit
 from eparch.orchestration.sealing import Keyring, Unopened
 from eparch.store import blocks
 from eparch.store.blocks import Found
@@ -62,6 +64,7 @@ def create_type(body: BlockTypeCreate, now: datetime) -> Steps[Found]:
         )
     made = {"id": new_id(), "created": now, "updated": now, **changes(body), "is_protected": False}
     yield from blocks.insert_type(made)
+    yield from emit(type_event("created", made, now), now)
     return made
 
 
@@ -75,9 +78,10 @@ def update_type(type_id: UUID, patch: BlockTypeUpdate, now: datetime) -> Steps[N
     given = {name: value for name, value in changes(patch).items() if value != known[name]}
     if given:
         yield from blocks.write_type(type_id, {**given, "updated": now})
+        yield from emit(type_event("updated", {**known, **given}, now), now)
 
 
-def delete_type(type_id: UUID) -> Steps[None]:
+def delete_type(type_id: UUID, now: datetime) -> Steps[None]:
     """Delete a type with its schemas and documents.
 
     Raises:
@@ -88,6 +92,7 @@ def delete_type(type_id: UUID) -> Steps[None]:
     if known["is_protected"]:
         raise Forbidden("protected block types cannot be deleted.")
     yield from blocks.delete_type(type_id)
+    yield from emit(type_event("deleted", known, now), now)
 
 
 def _known(reading: Steps[Found | None], message: str) -> Steps[Found]:
@@ -148,7 +153,6 @@ def read_document(document_id: UUID, keys: Keyring, secrets: bool) -> Steps[Foun
 
     Raises:
         Unopened: secrets are asked for and the document cannot be opened.
-        TooLarge: too many documents stand inside of it.
     """
     rows = yield from blocks.read_documents_by_ids([document_id])
     found = yield from _whole(rows, keys, secrets)
@@ -181,8 +185,14 @@ def read_documents_of(slug: str, keys: Keyring, secrets: bool) -> Steps[list[Fou
     return (yield from _whole(rows, keys, secrets))
 
 
-def _whole(rows: Sequence[Found], keys: Keyring, secrets: bool) -> Steps[list[Found]]:
-    """The documents of these rows with all that they refer to, level by level."""
+def _whole(
+    rows: Sequence[Found], keys: Keyring, secrets: bool, *, strict: bool = False
+) -> Steps[list[Found]]:
+    """The documents of these rows with all that they refer to, level by level.
+
+    Raises:
+        TooLarge: ``strict``, and too many documents stand inside of one.
+    """
     documents = {row["id"]: row for row in rows}
     references: dict[UUID, dict[str, UUID]] = {}
     new = list(documents)
@@ -195,12 +205,16 @@ def _whole(rows: Sequence[Found], keys: Keyring, secrets: bool) -> Steps[list[Fo
         new = [row["id"] for row in below]
     types = yield from blocks.read_types_by_ids({row["block_type_id"] for row in documents.values()})
     schemas = yield from blocks.read_schemas_by_ids(list({row["block_schema_id"] for row in rows}))
-    joined = _Joined(documents, references, types, keys, secrets)
+    joined = _Joined(documents, references, types, keys, secrets, strict)
     return [joined.answer(row, schemas[row["block_schema_id"]]) for row in rows]
 
 
 class _Joined:
-    """Documents put into the fields that refer to them; each is opened once."""
+    """Documents put into the fields that refer to them; each is opened once.
+
+    What is too much stays a reference, or is refused if ``strict``: a document that was well when it was
+    saved can still be read when those inside of it have grown.
+    """
 
     def __init__(
         self,
@@ -209,12 +223,14 @@ class _Joined:
         types: Mapping[UUID, Found],
         keys: Keyring,
         secrets: bool,
+        strict: bool,
     ) -> None:
         self._documents = documents
         self._references = references
         self._types = types
         self._keys = keys
         self._secrets = secrets
+        self._strict = strict
         self._done: dict[UUID, tuple[Found, Found, int]] = {}
         self._open: list[UUID] = []
 
@@ -239,9 +255,13 @@ class _Joined:
         data, references, size = _shown(row, self._keys, self._secrets), {}, 1
         self._open.append(document_id)
         for name, other in self._references.get(document_id, {}).items():
-            if other in self._open or len(self._open) > rules.MAX_DEPTH:
-                raise TooLarge(f"{_called(row)} refers to itself, or to documents too deep below it.")
-            inner, below, count = self._join(other)
+            fits = other not in self._open and len(self._open) <= rules.MAX_DEPTH
+            inner, below, count = self._join(other) if fits else ({}, {}, 0)
+            if not fits or size + count > MAX_NESTED:
+                if self._strict:
+                    raise TooLarge(f"Too many documents stand in {_called(row)}, or too deep in one another.")
+                data[name] = rules.document_reference(other)
+                continue
             child = self._documents[other]
             data[name] = inner
             references[name] = {
@@ -254,8 +274,6 @@ class _Joined:
                 }
             }
             size += count
-            if size > MAX_NESTED:
-                raise TooLarge(f"More than {MAX_NESTED} documents stand in {_called(row)}.")
         self._open.pop()
         self._done[document_id] = data, references, size
         return self._done[document_id]
@@ -323,9 +341,7 @@ def create_document(body: BlockDocumentCreate, keys: Keyring, now: datetime) -> 
     }
     yield from blocks.insert_document({**row, **_sealed(document_id, data, keys)})
     yield from _refer(document_id, references)
-    made = yield from read_document(document_id, keys, False)
-    assert made is not None
-    return made
+    return (yield from _told("created", document_id, keys, now))
 
 
 def update_document(
@@ -366,17 +382,32 @@ def update_document(
     yield from blocks.write_document(document_id, changed)
     if references != linked:
         yield from _refer(document_id, references)
-        yield from read_document(document_id, keys, False)
+    yield from _told("updated", document_id, keys, now)
 
 
-def delete_document(document_id: UUID) -> Steps[None]:
+def delete_document(document_id: UUID, keys: Keyring, now: datetime) -> Steps[None]:
     """Delete a document; the fields that referred to it are empty then (wire: Prefect does so).
 
     Raises:
         NotFound: there is no such document.
     """
-    if not (yield from blocks.delete_document(document_id)):
+    if not (yield from blocks.read_documents_by_ids([document_id])):
         raise NotFound(NO_DOCUMENT)
+    yield from _told("deleted", document_id, keys, now)
+    yield from blocks.delete_document(document_id)
+
+
+def _told(what: str, document_id: UUID, keys: Keyring, now: datetime) -> Steps[Found]:
+    """The document, masked, and an event about it unless it is anonymous.
+
+    Raises:
+        TooLarge: it is made or changed, and too many documents stand inside of it.
+    """
+    rows = yield from blocks.read_documents_by_ids([document_id])
+    (document,) = yield from _whole(rows, keys, False, strict=what != "deleted")
+    if not document["is_anonymous"]:
+        yield from emit(document_event(what, document, now), now)
+    return document
 
 
 def _sealed(document_id: UUID, data: Found, keys: Keyring) -> Found:
