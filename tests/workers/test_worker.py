@@ -12,7 +12,7 @@ from eparch.core import calls
 from eparch.core.errors import InfrastructureError, NotFound, Unreachable, Usage
 from eparch.core.states import Cancelling, Completed, Running, StateType
 from eparch.testing.infrastructure import FakeInfrastructure
-from eparch.workers.worker import Worker, WorkerOptions, _signals
+from eparch.workers.worker import Worker, WorkerOptions, stopped_by_signals
 
 FINAL = (StateType.CRASHED, StateType.CANCELLED, StateType.COMPLETED, StateType.FAILED)
 
@@ -427,7 +427,7 @@ def test_health_answers_over_http():
 
 def test_w18_a_signal_may_come_while_the_worker_holds_a_lock(scripted, settings):
     worker = Worker(scripted, WorkerOptions(pool="p"), settings)
-    with _signals(worker):
+    with stopped_by_signals(worker):
         # So it is when the wait for the first signal is just over and the second one comes.
         with worker._ended._cond:
             signal.raise_signal(signal.SIGTERM)

@@ -54,7 +54,7 @@ async def give_tasks(socket: Socket, feeds: Feeds) -> None:
         holding = _ids(asked.holding)
         async with feeds.tasks.connect(asked.client_id, asked.keys, holding) as connected:
             logger.info("The task worker %r is connected.", asked.client_id)
-            await _serve(socket, connected)
+            await _serve(socket, connected, asked.more)
     except Violation as error:
         await socket.close(PROTOCOL_VIOLATION, f"Protocol violation: {error}")
 
@@ -93,10 +93,10 @@ def _ids(holding: list[str] | None) -> list[UUID] | None:
         raise Violation("'holding' has what is no id") from error
 
 
-async def _serve(socket: Socket, connected: Connected) -> None:
+async def _serve(socket: Socket, connected: Connected, more: bool) -> None:
     said: asyncio.Queue[str] = asyncio.Queue(MAX_UNREAD)
     reading = asyncio.create_task(_read(socket, said))
-    giving = asyncio.create_task(_give(socket, connected, said))
+    giving = asyncio.create_task(_give(socket, connected, said, more))
     try:
         await asyncio.wait((reading, giving), return_when=asyncio.FIRST_COMPLETED)
         if not giving.done():
@@ -115,15 +115,19 @@ async def _read(socket: Socket, said: asyncio.Queue[str]) -> None:
         await said.put("full" if kind == "ack" and message.get("more") is False else kind)
 
 
-async def _give(socket: Socket, connected: Connected, said: asyncio.Queue[str]) -> None:
-    while (handed := await _next(connected, said)) is not None:
+async def _give(socket: Socket, connected: Connected, said: asyncio.Queue[str], more: bool) -> None:
+    answer: str | None = "ack" if more else "full"
+    while answer is not None:
+        if answer == "full" and await _answer(connected, said, "more") != "more":
+            break
+        handed = await _next(connected, said)
+        if handed is None:
+            break
         await socket.send(handed.run)
         answer = await _answer(connected, said, "ack", "full")
         if answer not in ("ack", "full"):
             break
         await connected.acknowledge(handed)
-        if answer == "full" and await _answer(connected, said, "more") != "more":
-            break
     if connected.has_quit:
         await socket.close(1000)
     else:

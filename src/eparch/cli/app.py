@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "profile": (f"{_CLI}.profile:profile", "Named sets of settings."),
     "run": (f"{_CLI}.run:run", "Run a file of flows here and now."),
     "server": (f"{_CLI}.server:server", "Start and stop the server."),
+    "task": (f"{_CLI}.task:task", "Serve tasks that code elsewhere starts with `delay()`."),
     "variable": (f"{_CLI}.variable:variable", "Named values on the server."),
     "version": (f"{_CLI}.versions:version", "Versions of everything that matters."),
     "work-pool": (f"{_CLI}.work_pool:work_pool", "Work pools: where runs wait for workers."),

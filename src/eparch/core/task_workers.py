@@ -50,8 +50,8 @@ class ReadTaskWorkers(Body, frozen=True, kw_only=True):
 class Subscribe(Value, frozen=True, kw_only=True):
     """The first message of a task worker (wire 4.3).
 
-    ``holding`` is ours: the task runs that the worker has from a connection that was lost, null when it does
-    not say, as Prefect's does not.
+    ``holding`` and ``more`` are ours: the task runs that the worker has from a connection that was lost, null
+    when it does not say, as Prefect's does not; and whether it has room for another one.
     """
 
     keys: Annotated[
@@ -59,6 +59,7 @@ class Subscribe(Value, frozen=True, kw_only=True):
     ]
     client_id: Annotated[str, Meta(min_length=1, max_length=1000)]
     holding: Annotated[list[str], Meta(max_length=10_000)] | None = None
+    more: bool = True
 
 
 def is_queued(state: State) -> bool:

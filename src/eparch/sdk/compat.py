@@ -48,7 +48,7 @@ _OBJECTS = _from("eparch.core.states", "State", "StateType", "StateDetails") | _
 _ANNOTATIONS = _from(_SDK + "annotations", "allow_failure", "opaque", "quote", "unmapped")
 _FUTURES = _from(
     _SDK + "futures", "as_completed", "wait", PrefectFuture="Future", PrefectFutureList="FutureList"
-)
+) | _from(_SDK + "background", PrefectDistributedFuture="DelayedFuture")
 _LOGS = _from(_SDK + "logs", "get_logger", "get_run_logger")
 _RUNNERS = _from(_SDK + "runners", "ThreadPoolTaskRunner", ConcurrentTaskRunner="ThreadPoolTaskRunner")
 _FLOWS = _from(_SDK + "flow", "Flow", "flow")
@@ -123,6 +123,7 @@ NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "prefect.runtime": _from(_SDK + "runtime", "deployment", "flow_run", "task_run"),
     "prefect.states": _STATES,
     "prefect.task_runners": _RUNNERS,
+    "prefect.task_worker": _from(_SDK + "task_worker", "TaskWorker", "aserve", "serve"),
     "prefect.tasks": {
         **_TASKS,
         **_from(_SDK + "retries", "exponential_backoff"),

@@ -7,6 +7,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import update_wrapper
+from pathlib import PurePath
 from types import MethodType
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -159,7 +160,9 @@ def key_of(fn: Callable[..., Any]) -> str:
     if code is None:
         return name
     constants = [constant for constant in code.co_consts if not hasattr(constant, "co_code")]
-    told = repr((code.co_code, code.co_names, code.co_varnames, constants, getattr(fn, "__module__", "")))
+    # The file, not the module: what a script calls __main__ has another name where a task worker loads it.
+    file = PurePath(code.co_filename).stem
+    told = repr((code.co_code, code.co_names, code.co_varnames, constants, file))
     return f"{name}-{hashlib.sha256(told.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 

@@ -148,10 +148,10 @@ def _left(deadline: float | None) -> float | None:
 
 def futures_in(value: Any) -> Sequence[Future[Any]]:
     """Futures that a run returned, at the top of the value."""
-    if type(value) is Future:
+    if isinstance(value, Future):
         return (value,)
     if type(value) in (list, tuple, set, frozenset) or isinstance(value, list):
-        return [item for item in value if type(item) is Future]
+        return [item for item in value if isinstance(item, Future)]
     if type(value) is dict:
-        return [item for item in value.values() if type(item) is Future]
+        return [item for item in value.values() if isinstance(item, Future)]
     return ()

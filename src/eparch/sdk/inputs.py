@@ -83,7 +83,7 @@ class Found:
 def collect(value: Any, links: Links | None, found: Found, depth: int = 0) -> None:
     """Add to ``found`` the runs that ``value`` came from and the futures in it."""
     kind = type(value)
-    if kind is Future:
+    if isinstance(value, Future):
         found.runs[value.task_run_id] = None
         found.futures.append(value)
         found.marked = True
@@ -134,7 +134,7 @@ def resolve(value: Any, forgive: bool = False, depth: int = 0) -> Any:
     kind = type(value)
     if kind in _PLAIN or depth >= MAX_DEPTH:
         return value
-    if kind is Future:
+    if isinstance(value, Future):
         value.wait()
         return _result_of(value.state, forgive)
     if isinstance(value, State):
@@ -201,7 +201,7 @@ def _result_of(state: State, forgive: bool) -> Any:
 def settle(value: Any) -> Any:
     """``value`` as a run returns it, with futures (which are done) replaced by their states."""
     kind = type(value)
-    if kind is Future:
+    if isinstance(value, Future):
         return value.state
     if isinstance(value, list) or kind in (tuple, set, frozenset):
         replaced = [settle(item) for item in value]

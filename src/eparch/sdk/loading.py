@@ -12,6 +12,7 @@ from typing import Any
 
 from eparch.core.errors import SourceError, did_you_mean
 from eparch.sdk.flow import Flow
+from eparch.sdk.task import Task
 
 
 def load_flow(entrypoint: str) -> Flow[..., Any]:
@@ -41,6 +42,25 @@ def load_flow(entrypoint: str) -> Flow[..., Any]:
     if isinstance(found, Flow):
         return found
     raise SourceError(f"{name!r} is not a flow.", file=place, fix=_why_not(found))
+
+
+def load_tasks(place: str, name: str = "") -> list[Task[..., Any]]:
+    """The task called ``name`` of a file or module, all that it defines when no name is given.
+
+    Raises:
+        SourceError: there is no such file, module or task.
+        Exception: whatever the module raises.
+    """
+    module = load_file(place) if place.endswith(".py") else _import(place)
+    tasks = {key: value for key, value in vars(module).items() if isinstance(value, Task)}
+    if name:
+        if name not in tasks:
+            hint = did_you_mean(name, tasks) or f"It has: {', '.join(tasks) or 'no task'}."
+            raise SourceError(f"There is no task {name!r}.", file=place, fix=hint)
+        return [tasks[name]]
+    if not tasks:
+        raise SourceError("There is no task.", file=place, fix="Decorate functions with @task.")
+    return list(dict.fromkeys(tasks.values()))
 
 
 def _why_not(found: Any) -> str:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
-from datetime import timedelta
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 import msgspec
 
@@ -27,6 +27,9 @@ from eparch.sdk.inputs import resolve
 from eparch.sdk.results import value_for_caller
 from eparch.sdk.retries import delays_of
 from eparch.sdk.task_run import TaskRunContext, source
+
+if TYPE_CHECKING:
+    from eparch.sdk.background import DelayedFuture
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -194,6 +197,44 @@ class Task(Definition, Generic[P, R]):
         except BaseException as error:
             run.abandon(error)
             return run.state
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> DelayedFuture[R]:
+        """Let a task worker run the task, with these arguments; a future of it.
+
+        Raises:
+            EparchError: see ``apply_async``.
+        """
+        return self.apply_async(args, kwargs)
+
+    def apply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        wait_for: Iterable[Any] | None = None,
+        dependencies: Mapping[str, Iterable[Any]] | None = None,
+        *,
+        scheduled_time: datetime | None = None,
+    ) -> DelayedFuture[R]:
+        """Let a task worker run the task, not before ``scheduled_time``; a future of it.
+
+        It begins when the futures among its arguments, and those of ``wait_for``, are done. ``dependencies``
+        are further sources of parameters, for the graph.
+
+        Raises:
+            ParametersInvalid: the arguments do not fit the task.
+            EparchError: the server could not be reached, or the parameters not be kept.
+        """
+        from eparch.sdk.background import DelayedFuture, schedule
+
+        parameters = self.shape.bind(args or (), kwargs or {})
+        run = schedule(self, parameters, wait_for, dependencies, scheduled_time)
+        return DelayedFuture(run.id)
+
+    def serve(self, **options: Any) -> Any:
+        """Run this task's background runs here; options as ``task_worker.serve`` has."""
+        from eparch.sdk.task_worker import serve
+
+        return serve(self, **options)
 
     def map(
         self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any

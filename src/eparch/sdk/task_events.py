@@ -74,8 +74,13 @@ class TaskEvent(msgspec.Struct):
 _PLAIN_DETAILS: dict[str, Any] = {}
 
 
-def related_of(flow_run: FlowRun | None, flow_name: str, tags: Iterable[str]) -> msgspec.Raw:
-    """Who else the events of a task run are about: its tags, its flow run, its flow."""
+def related_of(
+    flow_run: FlowRun | None, flow_name: str, tags: Iterable[str], flow_run_id: UUID | None = None
+) -> msgspec.Raw:
+    """Who else the events of a task run are about: its tags, its flow run, its flow.
+
+    Of a flow run in another process only the id is known.
+    """
     related = [
         {"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"} for tag in sorted(tags)
     ]
@@ -91,6 +96,10 @@ def related_of(flow_run: FlowRun | None, flow_name: str, tags: Iterable[str]) ->
                     "prefect.resource.name": name,
                 }
             )
+    elif flow_run_id is not None:
+        related.append(
+            {"prefect.resource.id": f"prefect.flow-run.{flow_run_id}", "prefect.resource.role": "flow-run"}
+        )
     return msgspec.Raw(encode(related))
 
 

@@ -73,10 +73,12 @@ class TaskRunContext(RunContext):
         parameters: dict[str, Any],
         wait_for: Any = None,
         extra: Mapping[str, list[dict[str, Any]]] | None = None,
+        given: TaskRun | None = None,
     ) -> None:
         """Make the run: from here on the server knows of it, as Pending.
 
-        ``extra`` are further sources of parameters, for the graph.
+        ``extra`` are further sources of parameters, for the graph; ``given`` is a run that was scheduled
+        elsewhere and is executed here.
         """
         flow = context.flow_run.get()
         self.task = task
@@ -89,10 +91,11 @@ class TaskRunContext(RunContext):
         self._slots: Slots | None = None
         self.marked = False
         self.upstream: list[Future[Any]] = []
-        tags = task.tags | context.current_tags.get()
-        id_ = new_id()
+        inputs = self._inputs(parameters, wait_for, extra)
+        tags = task.tags | context.current_tags.get() if given is None else frozenset(given.tags)
+        id_ = new_id() if given is None else given.id
         key = str(id_)
-        self.record = TaskRun(
+        self.record = given or TaskRun(
             id=id_,
             name=f"{task.name}-{key[-3:]}",
             flow_run_id=flow.record.id if flow is not None else None,
@@ -101,11 +104,13 @@ class TaskRunContext(RunContext):
             task_version=task.version,
             empirical_policy=task.policy,
             tags=sorted(tags),
-            task_inputs=self._inputs(parameters, wait_for, extra),
+            task_inputs=inputs,
             flow_run_run_count=flow.record.run_count if flow is not None else 0,
         )
         self._details = StateDetails(flow_run_id=self.record.flow_run_id, task_run_id=id_)
-        self._related = flow.related(tags) if flow is not None else related_of(None, "", tags)
+        self._related = (
+            flow.related(tags) if flow is not None else related_of(None, "", tags, self.record.flow_run_id)
+        )
         self.enter(PENDING)
 
     def _inputs(
@@ -251,6 +256,10 @@ class TaskRunContext(RunContext):
     def drop(self) -> State:
         """The run will never begin."""
         return self.enter(DROPPED)
+
+    def disown(self) -> None:
+        """Another process takes the run over: whatever this one still does with it is not told."""
+        self.record = msgspec.structs.replace(self.record, state=self.stamp(DROPPED))
 
     def follow(self, answer: Any, data: Any) -> None:
         """Nothing: the server does not decide the states of a task run."""

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from eparch.client.http import connect
@@ -337,12 +337,19 @@ def run_worker(options: WorkerOptions, settings: Settings) -> int:
     _log_to_stderr(settings)
     with connect(settings) as sender, connect(settings, retries=Retries(attempts=0)) as impatient:
         worker = Worker(sender, options, settings, impatient=impatient)
-        with _signals(worker):
+        with stopped_by_signals(worker):
             return worker.run()
 
 
+class Stoppable(Protocol):
+    """What a signal can stop."""
+
+    def stop(self) -> None:
+        """Begin to stop; the second time end at once."""
+
+
 @contextmanager
-def _signals(worker: Worker) -> Iterator[None]:
+def stopped_by_signals(worker: Stoppable) -> Iterator[None]:
     """Let SIGTERM and SIGINT stop the worker; only the main thread may say so."""
     if threading.current_thread() is not threading.main_thread():
         yield
