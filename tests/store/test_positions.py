@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 
 from eparch.core.events import Event
+from eparch.core.filters import READ_LOGS
 from eparch.core.model import new_id
 from eparch.core.records import LogCreate
 from eparch.store import positions, records
@@ -179,3 +180,18 @@ async def test_what_was_there_before_is_read_first(database: Database) -> None:
     await database.write(old)
     await add(database, "c")
     assert (await follow(database, BEGINNING, 1))[0] == ["a", "b", "c"]
+
+
+async def test_a_page_far_behind_is_the_same_as_one_of_many(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_id()
+    await database.write(records.insert_logs, [line(f"{n % 7}", run) for n in range(40)], NOW)
+    for sort in ("TIMESTAMP_ASC", "TIMESTAMP_DESC"):
+        wanted = {"logs": {"flow_run_id": {"any_": [str(run)]}}, "sort": sort, "limit": 9, "offset": 20}
+        monkeypatch.setattr(records, "FAR", 1000)
+        near = await database.read(records.read_logs, READ_LOGS.parse(wanted))
+        monkeypatch.setattr(records, "FAR", 1)
+        far = await database.read(records.read_logs, READ_LOGS.parse(wanted))
+        assert far == near
+        assert len(far) == 9
