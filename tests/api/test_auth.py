@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from eparch import settings
-from eparch.api.auth import Gate, basic
+from eparch.api.auth import LEEWAY_SECONDS, Gate, basic
 from eparch.api.policy import Policy
 from eparch.api.request import Request
 from eparch.api.router import Route
@@ -114,7 +114,7 @@ def test_csrf_token_is_asked_for_where_something_changes() -> None:
 
 
 def test_csrf_token_expires() -> None:
-    app = make_app(CHANGE, csrf_enabled=True, csrf_seconds=-5.0)
+    app = make_app(CHANGE, csrf_enabled=True, csrf_seconds=-LEEWAY_SECONDS - 5.0)
     token = call(app, "GET", "/api/csrf-token?client=c1").json()["token"]
     headers = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "c1"}
     assert call(app, "POST", "/api/change", headers=headers).status == 403

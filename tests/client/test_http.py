@@ -256,6 +256,14 @@ def test_csrf_token_is_fetched_only_when_asked_for(send, server):
     assert headers["Prefect-Csrf-Client"] in server.requests[1][1]
 
 
+def test_csrf_token_is_fetched_for_any_request_as_well(server):
+    token = {"token": "t", "client": "c", "expiration": "2030-01-01T00:00:00Z"}
+    server.replies = [Reply(403, {"detail": "Missing CSRF token"}), Reply(body=token), Reply(201, POOL)]
+    with Client(server.url, retries=FAST) as client:
+        assert client.request("POST", "/work_pools/", {"name": "a"}).status == 201
+    assert server.requests[-1][2]["Prefect-Csrf-Token"] == "t"
+
+
 def test_csrf_that_is_never_satisfied_ends(send, server):
     token = {"token": "t", "client": "c", "expiration": "2030-01-01T00:00:00Z"}
     refusal = Reply(403, {"detail": "Invalid CSRF token"})

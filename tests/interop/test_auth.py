@@ -47,3 +47,48 @@ def test_its_sdk_and_command_line_with_the_secret_and_without(stock: Session, tm
         assert "Unauthorized" in refused.stdout + refused.stderr
         with pytest.raises(RuntimeError, match="401"):
             server.call("POST", "/flow_runs/filter", {})
+
+
+PATIENT = """
+import time
+from prefect import flow, get_client, task
+
+@task
+def double(number):
+    return 2 * number
+
+@flow
+def numbers():
+    before = double(21)
+    time.sleep(1.5)  # the token of each client has expired by now
+    return double(before)
+
+state = numbers(return_state=True)
+assert state.result() == 84
+with get_client(sync_client=True) as client:
+    client.request("POST", "/flows/", json={"name": "a"})
+    held = client._client.csrf_token
+    assert held
+    time.sleep(2.1)
+    client.request("POST", "/flows/", json={"name": "b"})
+    assert client._client.csrf_token != held
+    client._client.csrf_token = "forged"  # it has to notice, ask again and succeed
+    client.request("POST", "/flows/", json={"name": "c"})
+print(state.state_details.flow_run_id)
+"""
+
+
+def test_its_sdk_and_command_line_with_tokens_against_cross_site_requests(
+    stock: Session, tmp_path: Path
+) -> None:
+    asked = {"PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true", "EPARCH_CSRF_TOKEN_SECONDS": "1"}
+    home = tmp_path / "server"
+    home.mkdir()
+    with Session(dataclasses.replace(find_target("eparch"), settings=asked), home).serve() as server:
+        client = Session(stock.target, stock.home, server.url)
+        run = client.run_python(PATIENT).split()[-1]
+        client.run("work-pool", "create", "tokens", "--type", "process")
+        assert "tokens" in client.run("work-pool", "ls").stdout
+        assert server.call("GET", f"/flow_runs/{run}")["state_type"] == "COMPLETED"
+        with pytest.raises(RuntimeError, match="Missing CSRF token"):
+            server.call("POST", "/flows/", {"name": "f"})

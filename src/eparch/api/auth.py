@@ -22,6 +22,8 @@ from eparch.core.errors import BadRequest, Forbidden, Unauthorized
 MAX_HEADER_BYTES = 64 * 1024
 MAX_HEADERS = 200
 MAX_KNOWN_VERSIONS = 64
+LEEWAY_SECONDS = 30
+"""How much longer a token is taken than it says: it may expire on its way, and clocks differ."""
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -203,14 +205,13 @@ class Gate:
         if client is None:
             raise Forbidden("Missing client identifier.")
         until, _, seal = token.partition(b".")
-        fresh = until.isdigit() and len(until) < 15 and int(until) >= _now().timestamp()
+        fresh = until.isdigit() and len(until) < 15 and int(until) + LEEWAY_SECONDS >= _now().timestamp()
         if not hmac.compare_digest(seal, self._seal(client, until)) or not fresh:
             raise Forbidden("Invalid CSRF token or client identifier.")
 
     def issue(self, client: str) -> CsrfToken:
         """A token for ``client``: it proves itself, so nothing is stored."""
-        # A token says whole seconds; the one that is begun is given away, or a short life could be none.
-        expiration = _now().replace(microsecond=0) + timedelta(seconds=self._csrf_seconds + 1)
+        expiration = _now().replace(microsecond=0) + timedelta(seconds=self._csrf_seconds)
         until = str(int(expiration.timestamp())).encode()
         seal = self._seal(client.encode("utf-8", "replace"), until)
         return CsrfToken(token=(until + b"." + seal).decode(), client=client, expiration=expiration)

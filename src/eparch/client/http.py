@@ -16,7 +16,7 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -101,13 +101,7 @@ class Client:
             EparchError: the server refused, by the class that ``core.errors.STATUS`` has for the status.
         """
         body = None if call.body is None else encode(call.body)
-        try:
-            return self._value(call, body, timeout)
-        except Forbidden as error:
-            if not is_csrf(error):
-                raise
-            self._fetch_csrf_token()
-            return self._value(call, body, timeout)
+        return self._with_token(lambda: self._value(call, body, timeout))
 
     def request(self, method: str, path: str, body: Any = None) -> Answer:
         """Any request as it is, for ``eparch api``: ``path`` starts with a slash and follows the API's URL.
@@ -117,10 +111,15 @@ class Client:
         """
         endpoint: calls.Endpoint[Any] = calls.Endpoint(method, path, Any)
         call = Call(endpoint, path, body)
-        answer = self._exchange(call, None if body is None else encode(body), None)
-        if answer.status >= 300:
-            raise error_of(answer, method, path, self.api_url)
-        return answer
+        encoded = None if body is None else encode(body)
+
+        def exchange() -> Answer:
+            answer = self._exchange(call, encoded, None)
+            if answer.status >= 300:
+                raise error_of(answer, method, path, self.api_url)
+            return answer
+
+        return self._with_token(exchange)
 
     def check_version(self) -> str:
         """The version of the API that the server says it speaks.
@@ -255,6 +254,16 @@ class Client:
         return connection
 
     # CSRF (wire section 1): asked for only when the server says that it wants a token
+
+    def _with_token(self, exchange: Callable[[], T]) -> T:
+        """``exchange``, once more with a new token where the server asks for one."""
+        try:
+            return exchange()
+        except Forbidden as error:
+            if not is_csrf(error):
+                raise
+            self._fetch_csrf_token()
+            return exchange()
 
     def _fetch_csrf_token(self) -> None:
         token = self._value(calls.read_csrf_token(client=self._id), None, None)
