@@ -345,6 +345,7 @@ def create_app(
         events,
         inputs,
         listing,
+        observing,
         pools,
         records,
         root,

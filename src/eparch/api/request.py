@@ -74,7 +74,7 @@ class Services:
         "database",
         "events",
         "gate",
-        "logs",
+        "metrics",
         "keys",
         "new_name",
         "on_stop",
@@ -108,6 +108,8 @@ class Services:
         self.on_stop: list[Callable[[], None]] = []
         """What ends the waiting of those who wait, called when the server begins to stop."""
         self.worker_types: Callable[[], list[dict[str, Any]]] = _no_types
+        self.metrics: tuple[float, bytes] | None = None
+        """When metrics were last measured (monotonic seconds), and the page of them."""
         self.unread_bytes = 0
         """Of bodies that have arrived in part."""
 

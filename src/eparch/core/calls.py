@@ -24,6 +24,7 @@ from eparch.core.endpoints.flow_runs import *
 from eparch.core.endpoints.flows import *
 from eparch.core.endpoints.inputs import *
 from eparch.core.endpoints.logs import *
+from eparch.core.endpoints.observing import *
 from eparch.core.endpoints.root import *
 from eparch.core.endpoints.saved_searches import *
 from eparch.core.endpoints.states import *
