@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from eparch.sdk.artifacts import create_markdown_artifact as create_markdown_artifact
     from eparch.sdk.artifacts import create_table_artifact as create_table_artifact
     from eparch.sdk.context import tags as tags
+    from eparch.sdk.events import emit_event as emit_event
     from eparch.sdk.flow import Flow as Flow
     from eparch.sdk.flow import flow as flow
     from eparch.sdk.futures import as_completed as as_completed
@@ -61,6 +62,7 @@ _HOME_OF: dict[str, str] = {
     "create_link_artifact": "eparch.sdk.artifacts",
     "create_markdown_artifact": "eparch.sdk.artifacts",
     "create_table_artifact": "eparch.sdk.artifacts",
+    "emit_event": "eparch.sdk.events",
     "exponential_backoff": "eparch.sdk.retries",
     "flow": "eparch.sdk.flow",
     "get_run_logger": "eparch.sdk.logs",

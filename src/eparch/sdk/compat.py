@@ -59,6 +59,19 @@ _SLOT_ERRORS = _from(
     ConcurrencySlotAcquisitionError="NoSlots",
 )
 
+_TRIGGERS = _from(
+    _SDK + "automations",
+    *("Automation", "CompoundTrigger", "EventTrigger", "MetricTrigger", "Posture", "SequenceTrigger"),
+)
+_ACTIONS = _from(
+    _SDK + "automations",
+    *("CallWebhook", "CancelFlowRun", "ChangeFlowRunState", "DeleteFlowRun", "DoNothing", "PauseAutomation"),
+    *("PauseDeployment", "PauseWorkPool", "PauseWorkQueue", "ResumeAutomation", "ResumeDeployment"),
+    *("ResumeFlowRun", "ResumeWorkPool", "ResumeWorkQueue", "RunDeployment", "SendNotification"),
+    "SuspendFlowRun",
+)
+_EVENTS = _from("eparch.core.events", "Event", "ReceivedEvent")
+
 NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "prefect": {
         **_FLOWS,
@@ -77,6 +90,7 @@ NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         *("create_image_artifact", "create_link_artifact", "create_markdown_artifact"),
         *("create_progress_artifact", "create_table_artifact", "update_progress_artifact"),
     ),
+    "prefect.automations": _TRIGGERS | _ACTIONS,
     "prefect.cache_policies": _from(
         _SDK + "caching",
         *("DEFAULT", "FLOW_PARAMETERS", "INPUTS", "NO_CACHE", "RUN_ID", "TASK_SOURCE", "CachePolicy"),
@@ -98,6 +112,12 @@ NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         **_from(_SDK + "flow_run", "FlowRunContext"),
         **_from(_SDK + "task_run", "TaskRunContext"),
     },
+    "prefect.events": {**_TRIGGERS, **_ACTIONS, **_EVENTS, **_from(_SDK + "events", "emit_event")},
+    "prefect.events.actions": _ACTIONS,
+    "prefect.events.schemas": {},
+    "prefect.events.schemas.automations": _TRIGGERS,
+    "prefect.events.schemas.events": _EVENTS,
+    "prefect.events.utilities": _from(_SDK + "events", "emit_event"),
     "prefect.exceptions": _from(
         "eparch.core.errors",
         *("CancelledRun", "CrashedRun", "FailedRun", "MissingResult", "PausedRun", "UnfinishedRun"),
