@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,101 +11,15 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.core.playing import SECOND, START, Play, a_trigger, an_automation, at, event, metric
 
 from eparch.core import triggers
-from eparch.core.automations import Automation, AutomationCreate, Firing, Trigger, TriggerState
+from eparch.core.automations import AutomationCreate, Firing, TriggerState
 from eparch.core.events import ReceivedEvent
-from eparch.core.metrics import Times
 from eparch.core.model import decode, encode, new_id
-from eparch.core.trigger_index import Index, Place, Watch, chain_of, watches_of
-from eparch.core.trigger_memory import Memory, State, due_of, first_state, state_events, state_id
+from eparch.core.trigger_index import Index, Place, chain_of, watches_of
+from eparch.core.trigger_memory import state_events
 from eparch.core.triggers import RETAINED, Window, in_order, matches
-
-START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
-SECOND = timedelta(seconds=1)
-
-
-def at(seconds: float) -> datetime:
-    return START + seconds * SECOND
-
-
-def event(seconds: float, name: str = "e", *, received: float | None = None, **more: Any) -> ReceivedEvent:
-    resource = {"prefect.resource.id": more.pop("id_", "thing.1"), **more.pop("labels", {})}
-    return ReceivedEvent(
-        occurred=at(seconds),
-        received=at(seconds if received is None else received),
-        event=name,
-        resource=resource,
-        **more,
-    )
-
-
-def a_trigger(**fields: Any) -> Trigger:
-    return msgspec.convert({"type": "event", "posture": "Reactive", **fields}, Trigger, str_keys=True)
-
-
-def an_automation(trigger: Trigger | dict[str, Any], **fields: Any) -> Automation:
-    if isinstance(trigger, dict):
-        trigger = msgspec.convert({"type": "event", "posture": "Reactive", **trigger}, Trigger)
-    return Automation(**{"id": new_id(), "name": "a", "trigger": trigger, "actions": [], **fields})
-
-
-class Play:
-    """One automation, driven by hand; states go through JSON at each step, as they do in a database."""
-
-    def __init__(self, **trigger: Any) -> None:
-        self.automation = an_automation({"id": str(new_id()), **trigger})
-        self.watches = list(watches_of(self.automation, Place(-1, UUID(int=0))))
-        self.index = Index(self.watches)
-        self.states: dict[UUID, tuple[Watch, tuple[str, ...], State]] = {}
-        self.kept: dict[UUID, Any] = {}
-        self.fired: list[Firing] = []
-        for watch in self.watches:
-            if (state := first_state(watch, START)) is not None:
-                self.states[state_id(watch.trigger.id, ())] = watch, (), state
-
-    def _memory(self) -> Memory:
-        return Memory(
-            {id_: decode(encode(state), State) for id_, (_, _, state) in self.states.items()}, self.kept
-        )
-
-    def _keep(self, memory: Memory) -> None:
-        for id_, (watch, told) in memory.changed.items():
-            if told.state is None:
-                self.states.pop(id_, None)
-            else:
-                self.states[id_] = watch, tuple(told.key), told.state
-        self.kept.update(memory.changed_kept)
-
-    def see(self, *events: ReceivedEvent, times: Times | None = None) -> list[Firing]:
-        """The firings of these events."""
-        found: list[Firing] = []
-        for one in events:
-            memory = self._memory()
-            for watch in self.index.find(one):
-                found += memory.see(watch, one, times)
-            self._keep(memory)
-        self.fired += found
-        return found
-
-    def wait(self, seconds: float) -> list[Firing]:
-        """The firings of time until then; only what is due is looked at."""
-        found: list[Firing] = []
-        while True:
-            due = [
-                (moment, watch, key)
-                for watch, key, state in self.states.values()
-                if (moment := due_of(watch, state)) is not None and moment <= at(seconds)
-            ]
-            if not due:
-                break
-            _, watch, key = min(due, key=lambda entry: entry[0])
-            memory = self._memory()
-            found += memory.expire(watch, key, at(seconds))
-            self._keep(memory)
-        self.fired += found
-        return found
-
 
 # Which events
 
@@ -467,65 +381,6 @@ def test_b12_a_proactive_child() -> None:
     play = Play(type="compound", require="all", within=100, triggers=[*children("bad"), quiet])
     play.see(event(10, "bad"))
     assert play.wait(60)
-
-
-# Metrics
-
-
-def run_event(seconds: float, state: str) -> ReceivedEvent:
-    labels = {"prefect.state-type": state}
-    return event(seconds, f"prefect.flow-run.{state}", id_=f"prefect.flow-run.{new_id()}", labels=labels)
-
-
-def metric(**fields: Any) -> dict[str, Any]:
-    return {"type": "metric", "posture": "Metric", "metric": {"range": 600, "firing_for": 300, **fields}}
-
-
-def test_b12_a_metric_that_is_wrong_for_long_enough_triggers_and_resolves() -> None:
-    play = Play(**metric(name="successes", operator="<", threshold=0.5))
-    assert not play.see(run_event(0, "COMPLETED"), run_event(1, "FAILED"), run_event(2, "FAILED"))
-    assert not play.see(run_event(200, "CRASHED"), run_event(200, "CANCELLED"), event(200))
-    (fired,) = play.wait(400)
-    assert (fired.trigger_states, fired.triggered) == ([TriggerState.TRIGGERED], at(302))
-    assert fired.triggering_value == pytest.approx(0.25)
-    play.see(*(run_event(410, "COMPLETED") for _ in range(10)))
-    (fired,) = play.wait(1000)
-    assert (fired.trigger_states, fired.triggered) == ([TriggerState.RESOLVED], at(710))
-    assert not play.wait(10_000)
-
-
-def test_b12_a_metric_that_recovers_in_time_does_not_trigger() -> None:
-    play = Play(**metric(name="duration", operator=">", threshold=10))
-    slow, fast = Times(START, START, 100.0), Times(START, START, 0.0)
-    play.see(run_event(0, "COMPLETED"), times=slow)
-    for second in range(10, 290, 10):
-        play.see(run_event(second, "FAILED"), times=fast)
-    assert not play.wait(5000)
-
-
-def test_b12_lateness_is_of_runs_that_begin() -> None:
-    play = Play(**metric(name="lateness", operator=">=", threshold=60))
-    play.see(run_event(0, "RUNNING"), times=Times(at(-60), START, 0.0))
-    play.see(run_event(1, "COMPLETED"), times=Times(at(1), at(1), 0.0))
-    assert play.wait(301)
-
-
-@given(st.lists(st.tuples(st.integers(0, 3000), st.booleans()), max_size=40).map(sorted))
-def test_b12_a_gauge_is_the_mean_of_its_range(found: list[tuple[int, bool]]) -> None:
-    from eparch.core import metrics
-
-    play = Play(**metric(name="successes", operator="<", threshold=0.0))
-    for second, good in found:
-        play.see(run_event(second, "COMPLETED" if good else "FAILED"))
-    if not found:
-        return
-    gauge = next(iter(play.states.values()))[2]
-    assert isinstance(gauge, metrics.Gauge)
-    last = found[-1][0]
-    width = 10
-    samples = [good for second, good in found if second // width >= last // width - metrics.SLICES]
-    assert metrics.value_of(gauge) == pytest.approx(sum(samples) / len(samples))
-    assert len(gauge.slices) <= metrics.SLICES + 1
 
 
 # What firings are

@@ -79,6 +79,13 @@ class Office:
         return [UUID(event["id"]) if event else None for event in found]
 
 
+def an_update(name: str, trigger: dict[str, Any] = REACTIVE) -> AutomationUpdate:
+    made: AutomationUpdate = decode(
+        encode({"name": name, "trigger": trigger, "actions": []}), AutomationUpdate
+    )
+    return made
+
+
 @pytest.fixture
 async def office(world: World) -> Office:
     return Office(world)
@@ -436,7 +443,7 @@ async def test_b12_an_automation_goes_with_its_owner(office: Office) -> None:
     assert await office.database.write(changes.delete_owned, owner, office.world.now) == 1
     assert await read(office) == ["runs it"]
     assert await office.database.scan(store.automation_value, owned) is None
-    body = decode(encode({"name": "else", "trigger": REACTIVE, "actions": []}), AutomationUpdate)
+    body = an_update("else")
     await office.database.write(changes.update_automation, runs_it, body, office.world.now)
     assert not await office.database.scan(store.related_to, owner)
 
@@ -446,7 +453,7 @@ async def test_b12_replaced_it_has_new_triggers_and_remembers_nothing(office: Of
     automation = await office.make(trigger=quiet)
     (before,) = await office.rows(t.automation_bucket)
     office.world.pass_seconds(30)
-    body = decode(encode({"name": "b", "trigger": quiet, "actions": []}), AutomationUpdate)
+    body = an_update("b", quiet)
     await office.database.write(changes.update_automation, automation, body, office.world.now)
     (after,) = await office.rows(t.automation_bucket)
     assert after["trigger_id"] != before["trigger_id"]
@@ -463,7 +470,7 @@ async def test_b12_replaced_it_has_new_triggers_and_remembers_nothing(office: Of
 
 
 async def test_b12_what_is_not_there_or_cannot_be_used(office: Office) -> None:
-    body = decode(encode({"name": "b", "trigger": REACTIVE, "actions": []}), AutomationUpdate)
+    body = an_update("b")
     now = office.world.now
     with pytest.raises(NotFound):
         await office.database.write(changes.update_automation, new_id(), body, now)
@@ -474,6 +481,9 @@ async def test_b12_what_is_not_there_or_cannot_be_used(office: Office) -> None:
     webhook = {"type": "call-webhook", "block_document_id": str(new_id()), "payload": "{{ event.id"}
     with pytest.raises(Invalid, match=r"actions\.0\.payload"):
         await office.make(actions=[webhook])
+    wrong = {"a": {"__prefect_kind": "jinja", "template": "{{ event.id"}}
+    with pytest.raises(Invalid, match=r"actions\.0\.parameters"):
+        await office.make(actions=[{"type": "run-deployment", "source": "inferred", "parameters": wrong}])
     endless = await office.make(
         enabled=False,
         trigger={**REACTIVE, "expect": ["prefect.flow-run.Running"]},

@@ -126,3 +126,22 @@ async def test_stopping_does_not_wait_for_the_interval_nor_for_a_duty(database: 
     await begun.wait()
     await asyncio.wait_for(services.stop(), 10)
     await asyncio.wait_for(services.stop(), 10)
+
+
+async def test_a_lease_is_renewed_when_half_of_it_is_over_and_not_at_each_run(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[datetime] = []
+    write = database.write
+
+    async def counted(operation: Callable[..., object], *args: object, **kwargs: object) -> object:
+        written.append(args[2])  # type: ignore[arg-type]
+        return await write(operation, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(database, "write", counted)
+    duty = Duty()
+    services = Services(database, [duty])
+    for seconds in (0, 1, 89, 91, 100, 400):
+        await services.attempt(duty, START + timedelta(seconds=seconds))
+    assert duty.done == 6
+    assert [(moment - START).seconds for moment in written] == [0, 91, 400]

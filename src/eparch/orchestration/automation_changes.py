@@ -8,7 +8,7 @@ from uuid import UUID
 
 from msgspec import to_builtins
 
-from eparch.core.action_templates import check_template
+from eparch.core.action_templates import check_template, flaws_in
 from eparch.core.automation_actions import RunDeployment, templates_of
 from eparch.core.automations import (
     Automation,
@@ -184,6 +184,8 @@ def _check(body: AutomationUpdate, now: datetime) -> Steps[None]:
             for name, text in templates_of(action).items():
                 if (flaw := check_template(text)) is not None:
                     raise Invalid(f"`{field}.{at}.{name}` is not a valid template: {flaw.message}")
+            if isinstance(action, RunDeployment) and (flaws := flaws_in(action.parameters or {})):
+                raise Invalid(f"`{field}.{at}.parameters` cannot be used: {' '.join(flaws)}")
     for action in body.actions:
         if isinstance(action, RunDeployment) and action.deployment_id and action.job_variables:
             yield from _check_job(action.deployment_id, action.job_variables, now)
