@@ -133,11 +133,11 @@ def seed(ask: Client) -> dict[str, list[str]]:
     variable = ask(calls.create_variable(body={"name": f"variable-{mark}", "value": [1], "tags": ["a"]}))
     condition = {"object": "flow_run", "property": "name", "type": "string", "operation": "=", "value": 1}
     search = ask(calls.save_search(body={"name": f"search-{mark}", "filters": [condition]}), 201)
+    block = _block(ask, mark)
     ask(calls.create_flow_run_input(id=runs[0], body={"key": "key", "value": "1"}))
     states = ask(calls.read_flow_run_states(flow_run_id=runs[-1]))
     return {
         "flow_name": [flow["name"]],
-    block = _block(ask, mark)
         "pool_name": [pool_name],
         "flow": [flow["id"]],
         "flow_run": runs,
@@ -151,19 +151,15 @@ def seed(ask: Client) -> dict[str, list[str]]:
         "variable": [variable["id"]],
         "variable_name": [variable["name"]],
         "saved_searche": [search["id"]],
-        "flow_run_state": [state["id"] for state in states],
-    }
-
-
         "block_type": [block["block_type_id"]],
         "block_schema": [block["block_schema_id"]],
         "block_document": [block["id"]],
         "slug": [block["block_type"]["slug"]],
         "block_document_name": [block["name"]],
-def _runs_in_every_state(ask: Client, flow_id: str) -> list[str]:
-    made = []
-    for path in (
-        ["SCHEDULED"],
+        "flow_run_state": [state["id"] for state in states],
+    }
+
+
 def _block(ask: Client, mark: str) -> Any:
     """A document of a type of its own."""
     type_ = ask(calls.create_block_type(body={"name": f"Type {mark}", "slug": f"type-{mark}"}))
@@ -177,6 +173,10 @@ def _block(ask: Client, mark: str) -> Any:
     return ask(calls.create_block_document(body={"name": f"one-{mark}", "data": {"key": "k"}, **ids}))
 
 
+def _runs_in_every_state(ask: Client, flow_id: str) -> list[str]:
+    made = []
+    for path in (
+        ["SCHEDULED"],
         ["PENDING"],
         ["RUNNING"],
         ["RUNNING", "PAUSED"],

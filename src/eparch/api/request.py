@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from eparch.core.records import Log
     from eparch.orchestration.broadcast import Broadcast
     from eparch.orchestration.claims import Waiters
-    from eparch.orchestration.tail import Tail
     from eparch.orchestration.sealing import Keyring
+    from eparch.orchestration.tail import Tail
     from eparch.orchestration.task_queues import TaskWorkers
     from eparch.orchestration.worker_channels import Desk
     from eparch.store.database import Database
@@ -74,8 +74,9 @@ class Services:
         "database",
         "events",
         "gate",
-        "metrics",
         "keys",
+        "logs",
+        "metrics",
         "new_name",
         "on_stop",
         "policy",
@@ -95,9 +96,9 @@ class Services:
     pools: Broadcast[UUID | None]
     """Ids of pools that changed or have something to tear down; None is any of them."""
     cleanups: Desk
-    new_name: Callable[[], str]
     keys: Keyring
     """Seals and opens what is secret."""
+    new_name: Callable[[], str]
     """A name for a run that was given none."""
 
     def __init__(self, policy: Policy, gate: Gate, started: datetime) -> None:
@@ -107,9 +108,9 @@ class Services:
         self.started = started
         self.on_stop: list[Callable[[], None]] = []
         """What ends the waiting of those who wait, called when the server begins to stop."""
-        self.worker_types: Callable[[], list[dict[str, Any]]] = _no_types
         self.metrics: tuple[float, bytes] | None = None
         """When metrics were last measured (monotonic seconds), and the page of them."""
+        self.worker_types: Callable[[], list[dict[str, Any]]] = _no_types
         self.unread_bytes = 0
         """Of bodies that have arrived in part."""
 
@@ -176,7 +177,9 @@ class Request:
             return None
         shown = ShownToken.read(value.decode("latin-1"))
         if shown is None:
-            raise BadRequest(f"The header {CLAIM_HEADER} must be the id of a run, a colon and a whole number.")
+            raise BadRequest(
+                f"The header {CLAIM_HEADER} must be the id of a run, a colon and a whole number."
+            )
         return shown
 
     async def read_body(self, limit: int) -> bytes:
