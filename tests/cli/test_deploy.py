@@ -76,7 +76,7 @@ def test_flags_alone_deploy_without_a_file(project, run):
         (["--all", "-p", "locla"], 3, "There is no work pool 'locla'", "'local'"),
         (["--all", "-jv", "envv=1"], 2, "no job variable 'envv'", "'env'"),
         (["--all", "--param", "top=many"], 2, "'top': 'many' is not of type 'integer'", ""),
-        (["--all", "--trigger", "{}"], 2, "--trigger cannot be used", "Leave"),
+        (["--all", "--trigger", "{}"], 2, "--trigger cannot be used", "prefect.yaml"),
         (["--all", "--sla", "{}"], 2, "--sla cannot be used", "Leave"),
         (["--all", "--cron", "x"], 2, "x", ""),
         (["--all", "--prefect-file", "prefct.yaml"], 2, "prefct.yaml: There is no such file", "prefect.yaml"),

@@ -10,6 +10,7 @@ import pytest
 
 from eparch import settings
 from eparch.core import calls
+from eparch.core.automations import Automation, AutomationUpdate
 from eparch.core.calls import Call
 from eparch.core.deployments import Deployment, DeploymentCreate, DeploymentSchedule, Flow
 from eparch.core.errors import (
@@ -60,6 +61,7 @@ class Shelf:
         self.calls: list[str] = []
         self.refused: dict[str, EparchError] = {}
         self.variables: dict[str, Any] = {}
+        self.automations: list[tuple[str | None, Automation]] = []
         self.add_pool("local")
 
     def add_pool(self, name: str, type: str = "process", **fields: Any) -> None:
@@ -80,6 +82,18 @@ class Shelf:
             return Variable(id=new_id(), name=name, value=self.variables[name])
         if call.endpoint is calls.read_variables:
             return [Variable(id=new_id(), name=name, value=None) for name in self.variables]
+        if call.endpoint is calls.read_related_automations:
+            owner = call.path.rpartition("/")[2]
+            return [one for known, one in self.automations if known == owner]
+        if call.endpoint is calls.create_automation:
+            fields = {name: getattr(call.body, name) for name in AutomationUpdate.__struct_fields__}
+            made = Automation(id=new_id(), **fields)
+            self.automations.append((call.body.owner_resource, made))
+            return made
+        if call.endpoint is calls.delete_owned_automations:
+            owner = call.path.rpartition("/")[2]
+            self.automations = [(known, one) for known, one in self.automations if known != owner]
+            return None
         if call.endpoint is calls.read_workers:
             return [one for one in self.workers if one.status is WorkerStatus.ONLINE]
         return self.filter(call.endpoint, call.body)

@@ -9,6 +9,8 @@ import pytest
 from tests.deploy.shelf import TEMPLATE, TWO, Folder, Shelf, labels
 
 from eparch import settings
+from eparch.core.automation_actions import RunDeployment
+from eparch.core.automations import CompoundTrigger, EventTrigger
 from eparch.core.calls import Call
 from eparch.core.errors import (
     Conflict,
@@ -373,11 +375,76 @@ def test_p21_a_push_pool_needs_no_worker(folder: Folder) -> None:
 
 
 def test_what_is_not_applied_yet_is_said(folder: Folder) -> None:
-    text = TWO + "    triggers: [{expect: [x]}]\n    sla: [{name: s}]\n"
-    folder.deploy(text, names=("tidy",))
-    told = " ".join(folder.told)
-    assert "'triggers' of 'tidy' is not applied" in told
-    assert "'sla' of 'tidy' is not applied" in told
+    folder.deploy(TWO + "    sla: [{name: s}]\n", names=("tidy",))
+    assert "'sla' of 'tidy' is not applied" in " ".join(folder.told)
+
+
+TRIGGERS = """    triggers:
+      - expect: order.placed
+        match: {prefect.resource.id: shop.*}
+        parameters: {n: "{{ event.payload.n }}"}
+        schedule_after: 60
+      - name: both
+        enabled: false
+        require: all
+        within: 60
+        triggers: [{expect: [a]}, {expect: [b]}]
+"""
+
+
+def test_d16_triggers_are_automations_that_go_with_the_deployment(folder: Folder) -> None:
+    (planned,) = folder.deploy(TWO + TRIGGERS, names=("tidy",), plan_only=True).deployments
+    assert (planned.action, folder.server.automations) == ("create", [])
+    folder.deploy(names=("tidy",))
+    made = folder.server.named("tidy")
+    (owner, first), (_, second) = folder.server.automations
+    assert owner == f"prefect.deployment.{made.id}"
+    assert (first.name, second.name, second.enabled) == ("clean/tidy trigger 1", "both", False)
+    assert isinstance(first.trigger, EventTrigger)
+    assert (first.trigger.expect, first.trigger.posture) == (["order.placed"], "Reactive")
+    assert isinstance(second.trigger, CompoundTrigger)
+    (action,) = first.actions
+    assert isinstance(action, RunDeployment)
+    assert (action.deployment_id, action.schedule_after) == (made.id, 60.0)
+    assert action.parameters == {"n": "{{ event.payload.n }}"}
+    folder.server.calls.clear()
+    assert folder.deploy(names=("tidy",)).deployments[0].action == "unchanged"
+    assert not any("POST /automations" in call or "DELETE" in call for call in folder.server.calls)
+
+
+def test_d16_changed_triggers_are_replaced_and_absent_ones_stay(folder: Folder) -> None:
+    folder.deploy(TWO + TRIGGERS, names=("tidy",))
+    changed = TWO + TRIGGERS.replace("order.placed", "order.paid")
+    (planned,) = folder.deploy(changed, names=("tidy",), plan_only=True).deployments
+    assert planned.changes == {"triggers": [["clean/tidy trigger 1", "both"]] * 2}
+    folder.deploy(names=("tidy",))
+    triggers = [one.trigger for _, one in folder.server.automations]
+    assert len(triggers) == 2
+    assert isinstance(triggers[0], EventTrigger)
+    assert triggers[0].expect == ["order.paid"]
+    assert folder.deploy(TWO, names=("tidy",)).deployments[0].action == "unchanged"
+    assert len(folder.server.automations) == 2
+    folder.deploy(TWO + "    triggers: []\n", names=("tidy",))
+    assert folder.server.automations == []
+
+
+@pytest.mark.parametrize(
+    ("trigger", "said"),
+    [
+        ("{expect: [x], posture: Sometimes}", "posture"),
+        ("{expect: [x], threshold: many}", "threshold"),
+        ("{require: 3, within: 1, triggers: [{expect: [a]}]}", "require"),
+        ("{expect: [x], parameters: {a: '{{ event. }}'}}", "a:"),
+        ("{expect: ['prefect.flow-run.*']}", "without end"),
+    ],
+)
+def test_d16_a_trigger_that_cannot_be_used_is_refused_with_its_place(
+    folder: Folder, trigger: str, said: str
+) -> None:
+    (error,) = folder.errors(TWO + f"    triggers:\n      - {trigger}\n", names=("tidy",))
+    assert "trigger" in error.message
+    assert said in error.why
+    assert error.line > 10
 
 
 def test_another_file_can_be_named(folder: Folder) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from eparch.core import calls
+from eparch.core.automations import Automation
 from eparch.core.calls import Call, Endpoint
 from eparch.core.deployments import Deployment, FlowCreate
 from eparch.core.errors import (
@@ -31,6 +32,7 @@ from eparch.core.model import UNSET, Json
 from eparch.core.pools import WorkPool
 from eparch.core.templates import Kind, Lookup, Placeholder, find, placeholders
 from eparch.deploy import plan as planning
+from eparch.deploy.automations import automations_of, owner_of
 from eparch.deploy.building import Builder, known_names
 from eparch.deploy.checks import Checker, Pools, at_entrypoint
 from eparch.deploy.overrides import lay_over, not_applied, refuse_unsupported
@@ -116,7 +118,7 @@ class _Deploying:
             self._check(drafts, project, later=False)
         wanted = [self._wanted(draft) for draft in drafts]
         flow_ids, current = self._current(wanted)
-        actions = plan(wanted, current)
+        actions = plan(wanted, current, self._related(wanted, current))
         if self.request.plan_only:
             return DeployResult(deployments=[_deployed(action, action.kind, action.id) for action in actions])
         done = self._apply(actions, flow_ids)
@@ -174,6 +176,7 @@ class _Deploying:
                 checkers.append((draft, Checker(draft.chosen, draft.rendered, self.request)))
         for draft, checker in checkers:
             checker.check_identity()
+            checker.check_triggers()
             self._check_flow(draft, checker)
         found = [error for _, checker in checkers for error in checker.errors]
         self._read_pools([checker.rendered for _, checker in checkers], known_bad=bool(errors or found))
@@ -280,6 +283,7 @@ class _Deploying:
             work_pool_name=choice.name,
             work_queue_name=choice.work_queue_name,
             job_variables=choice.job_variables,
+            triggers=rendered.triggers if rendered.raw.get("triggers") is not None else None,
         )
 
     def _pool(self, name: str | None) -> WorkPool | None:
@@ -306,6 +310,14 @@ class _Deploying:
         current = {(by_id[one.flow_id], one.name): one for one in found if one.flow_id in by_id}
         return {name: id_ for id_, name in by_id.items()}, current
 
+    def _related(self, wanted: list[Wanted], current: dict[Key, Deployment]) -> dict[UUID, list[Automation]]:
+        """The automations of the deployments whose file has triggers."""
+        known = [current[one.key] for one in wanted if one.triggers is not None and one.key in current]
+        return {
+            one.id: self.client.send(calls.read_related_automations(resource_id=owner_of(one.id)))
+            for one in known
+        }
+
     def _pages(self, endpoint: Endpoint[list[T]], body: dict[str, Any]) -> Iterator[T]:
         offset = 0
         while True:
@@ -331,6 +343,8 @@ class _Deploying:
                 continue
             try:
                 made = self._send(action.wanted, flow_ids)
+                if "triggers" in action.changes or (action.id is None and action.wanted.triggers):
+                    self._replace_automations(action.wanted, made.id)
             except EparchError as error:
                 raise _halfway(actions, len(done), error) from error
             done.append(_deployed(action, words[action.kind], made.id))
@@ -347,6 +361,11 @@ class _Deploying:
                 gone = calls.delete_deployment_schedule(id=made.id, schedule_id=schedule.id)
                 self.client.send(gone)
         return made
+
+    def _replace_automations(self, wanted: Wanted, deployment_id: UUID) -> None:
+        self.client.send(calls.delete_owned_automations(resource_id=owner_of(deployment_id)))
+        for body in automations_of(wanted.triggers or [], deployment_id, wanted.label):
+            self.client.send(calls.create_automation(body=body))
 
     def _hints(self, done: list[Deployed]) -> list[str]:
         """What a person does next (rows D18, P21)."""

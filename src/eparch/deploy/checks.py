@@ -8,8 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from uuid import UUID
 
-from eparch.core.errors import EparchError, NotFound, ParametersInvalid, SourceError, Usage, did_you_mean
+from eparch.core.errors import (
+    EparchError,
+    Invalid,
+    NotFound,
+    ParametersInvalid,
+    SourceError,
+    Usage,
+    did_you_mean,
+)
 from eparch.core.job_templates import (
     Layer,
     Problem,
@@ -21,6 +30,7 @@ from eparch.core.model import Json
 from eparch.core.parameters import check
 from eparch.core.pools import WorkPool
 from eparch.core.templates import Path, placeholders
+from eparch.deploy.automations import automation_of
 from eparch.deploy.overrides import is_flag
 from eparch.deploy.project import ProjectDeployment
 from eparch.deploy.request import DeployRequest
@@ -28,6 +38,8 @@ from eparch.deploy.scan import FoundFlow
 from eparch.deploy.selection import Chosen
 
 AGENT = "prefect-agent"
+NOBODY = UUID(int=0)
+"""Stands for a deployment that is not there yet."""
 _POOL_NAME: Path = ("work_pool", "name")
 _VARIABLES: Path = ("work_pool", "job_variables")
 
@@ -56,6 +68,14 @@ class Checker:
             fix = "write 'entrypoint: path/to/file.py:function'"
             why = "a flow is found by its file and function, not by its name" if self._flow_name() else ""
             self._refuse((), f"'{self.rendered.label}' has no entrypoint", why=why, fix=fix)
+
+    def check_triggers(self) -> None:
+        """Each of its triggers can be one of an automation."""
+        for number, trigger in enumerate(self.rendered.triggers):
+            try:
+                automation_of(trigger, NOBODY, self.rendered.label, number + 1)
+            except Invalid as error:
+                self._refuse(("triggers", number), "The trigger cannot be used", why=error.message)
 
     def check_flow(self, flow: FoundFlow) -> None:
         """Its parameters, and those of its schedules, fit the flow."""

@@ -14,7 +14,7 @@ from eparch.core.templates import Path
 from eparch.deploy.project import ProjectDeployment
 from eparch.deploy.request import DeployRequest
 
-NOT_YET = "Automations, service levels and version types are not applied by this version of Eparch."
+NOT_YET = "Service levels and version types are not applied by this version of Eparch."
 
 
 def refuse_unsupported(request: DeployRequest) -> None:
@@ -23,7 +23,13 @@ def refuse_unsupported(request: DeployRequest) -> None:
     Raises:
         Usage: there is one.
     """
-    given = {"--trigger": request.triggers, "--sla": request.sla, "--version-type": request.version_type}
+    if request.triggers:
+        raise Usage(
+            "--trigger cannot be used.",
+            why="A trigger that stands on the command line only is gone with the next deploy.",
+            fix="Write it under 'triggers:' of the deployment in prefect.yaml.",
+        )
+    given = {"--sla": request.sla, "--version-type": request.version_type}
     for flag, value in given.items():
         if value:
             raise Usage(f"{flag} cannot be used.", why=NOT_YET, fix=f"Leave {flag} out.")
@@ -31,7 +37,7 @@ def refuse_unsupported(request: DeployRequest) -> None:
 
 def not_applied(deployment: ProjectDeployment) -> list[tuple[Path, str]]:
     """What a file asks for and this version does not do: where, and a note that says so."""
-    given = {"triggers": deployment.triggers, "sla": deployment.sla, "version_type": deployment.version_type}
+    given = {"sla": deployment.sla, "version_type": deployment.version_type}
     return [
         ((*deployment.path, key), f"'{key}' of '{deployment.label}' is not applied: {NOT_YET}")
         for key, value in given.items()

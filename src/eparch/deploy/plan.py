@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from eparch.core.automations import Automation
 from eparch.core.deployments import (
     ConcurrencyOptions,
     Deployment,
@@ -23,6 +24,7 @@ from eparch.core.deployments import (
 )
 from eparch.core.model import Json, Value
 from eparch.core.pools import DEFAULT_QUEUE
+from eparch.deploy.automations import automations_of, is_there
 
 Key = tuple[str, str]
 """Names of a flow and of its deployment."""
@@ -60,6 +62,8 @@ class Wanted(Value, frozen=True, kw_only=True):
     work_pool_name: str | None = None
     work_queue_name: str | None = None
     job_variables: dict[str, Json] = {}
+    triggers: list[dict[str, Json]] | None = None
+    """What runs it when something happens; None: as they are."""
 
     @property
     def key(self) -> Key:
@@ -109,16 +113,25 @@ class Action(Value, frozen=True, kw_only=True):
     changes: dict[str, list[Any]] = {}
 
 
-def plan(wanted: Iterable[Wanted], current: Mapping[Key, Deployment]) -> list[Action]:
-    """One action for each of ``wanted``, in its order."""
-    return [_action(one, current.get(one.key)) for one in wanted]
+def plan(
+    wanted: Iterable[Wanted],
+    current: Mapping[Key, Deployment],
+    related: Mapping[UUID, list[Automation]] | None = None,
+) -> list[Action]:
+    """One action for each of ``wanted``, in its order; ``related`` are the automations of deployments."""
+    return [_action(one, current.get(one.key), related or {}) for one in wanted]
 
 
-def _action(wanted: Wanted, current: Deployment | None) -> Action:
+def _action(wanted: Wanted, current: Deployment | None, related: Mapping[UUID, list[Automation]]) -> Action:
     if current is None:
         return Action(kind=Kind.CREATE, wanted=wanted)
     settled = _settle(wanted, current)
     changes = _compare(settled, current)
+    if settled.triggers is not None:
+        known = related.get(current.id, [])
+        automations = automations_of(settled.triggers, current.id, settled.label)
+        if not is_there(automations, known, current.id):
+            changes["triggers"] = [[one.name for one in known], [one.name for one in automations]]
     kind = Kind.CHANGE if changes else Kind.UNCHANGED
     return Action(kind=kind, wanted=settled, id=current.id, changes=changes)
 
