@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -211,6 +212,20 @@ async def test_documents_nest_as_deep_as_prefect_lets_them(shelf: Shelf) -> None
         await shelf.save("level-51", data={"child": document_reference(below)})
 
 
+async def test_a_chain_that_grew_from_below_can_still_be_read(shelf: Shelf) -> None:
+    chain = [await shelf.save(f"link-{number}", data={}) for number in range(60)]
+    for upper, lower in reversed(list(pairwise(chain))):
+        if upper != chain[20]:
+            await shelf.update(upper, data={"child": document_reference(lower)})
+    await shelf.update(chain[20], data={"child": document_reference(chain[21])})
+    value, depth = await shelf.data(chain[0]), 0
+    while "$ref" not in value:
+        value, depth = value["child"], depth + 1
+    assert depth == 51
+    with pytest.raises(TooLarge, match="50 deep"):
+        await shelf.save("top", data={"child": document_reference(chain[0])})
+
+
 async def test_a_document_that_has_grown_can_still_be_read_and_deleted(shelf: Shelf) -> None:
     leaf = await shelf.save("leaf")
     wide = {f"f{number}": document_reference(leaf) for number in range(40)}
@@ -393,6 +408,19 @@ async def test_a_document_without_its_key_is_named_can_be_listed_and_deleted(
     assert count == 0
     assert "'Login/one'" in told
     await shelf.database.write(blocks.delete_document, saved, shelf.keys, NOW)
+
+
+async def test_a_server_that_lacks_a_key_says_so_at_its_start(
+    shelf: Shelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    await shelf.save()
+    with caplog.at_level(logging.WARNING, "eparch.server"):
+        await shelf.database.read(blocks.check_keys, shelf.keys)
+        assert caplog.text == ""
+        shelf.held = [NEW]
+        await shelf.database.read(blocks.check_keys, shelf.keys)
+    assert key_name(OLD) in caplog.text
+    assert "the test" in caplog.text
 
 
 async def test_a_row_that_was_copied_over_another_is_not_opened(shelf: Shelf) -> None:

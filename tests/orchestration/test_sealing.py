@@ -132,6 +132,14 @@ def test_a_folder_where_the_key_file_should_be_is_named(tmp_path: Path) -> None:
         KeyFile(tmp_path).keys(True)
 
 
+def test_a_key_file_with_something_else_in_it_is_named(tmp_path: Path) -> None:
+    file = KeyFile(tmp_path / "x.key")
+    file.path.write_text("geheim\n")
+    with pytest.raises(KeysUnusable, match=r"x\.key") as refused:
+        file.keys(False)
+    assert "geheim" not in refused.value.message + refused.value.why + refused.value.fix
+
+
 def test_the_keys_belong_to_the_database(tmp_path: Path) -> None:
     assert key_path("sqlite:////data/e.db", tmp_path) == Path("/data/e.db.key")
     assert key_path("postgresql://u:p@h/n", tmp_path) == tmp_path / "encryption.key"

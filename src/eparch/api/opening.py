@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from eparch.api.past import tail_of_events, tail_of_logs
 from eparch.api.request import Services
 from eparch.core.errors import Conflict
-from eparch.orchestration import system_blocks
+from eparch.orchestration import blocks, system_blocks
 from eparch.orchestration.actions.service import Actions
 from eparch.orchestration.automations import Automations
 from eparch.orchestration.broadcast import Broadcast
@@ -66,6 +66,7 @@ def opening(
         # Another server that starts at the same time may register them first.
         with contextlib.suppress(Conflict):
             await services.database.write(system_blocks.install, datetime.now(UTC))
+        await services.database.read(blocks.check_keys, services.keys)
         services.database.on_notes = lambda notes: tell(notes, services, duties, automations)
         services.on_stop.append(services.waiters.stop)
         services.on_stop.append(services.events.close)

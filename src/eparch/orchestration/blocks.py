@@ -39,6 +39,9 @@ NO_DOCUMENT = "Block document not found"
 MAX_NESTED = 1_000
 """Documents that stand inside one document, counted as often as they stand there."""
 
+MAX_TYPES = 100
+"""Block types that the fields of one schema may refer to."""
+
 MAX_OF_TYPE = 10_000
 """Documents of one type that are listed at once."""
 
@@ -111,7 +114,7 @@ def create_schema(body: BlockSchemaCreate, now: datetime) -> Steps[tuple[Found, 
     Raises:
         NotFound: there is no such type.
         Conflict: the fields refer to a type that is not there.
-        TooLarge: the fields are larger than ``rules.MAX_SIZE``.
+        TooLarge: the fields are larger than ``rules.MAX_SIZE``, or refer to too many types.
     """
     type_ = yield from _known(
         blocks.read_type(body.block_type_id), f"Block type {body.block_type_id} not found."
@@ -121,7 +124,10 @@ def create_schema(body: BlockSchemaCreate, now: datetime) -> Steps[tuple[Found, 
     known = yield from blocks.read_same_schema(body.block_type_id, checksum, body.version)
     if known is not None:
         return known, False
-    for slug in {slug for slug, _ in rules.schema_references(body.fields)}:
+    slugs = {slug for slug, _ in rules.schema_references(body.fields)}
+    if len(slugs) > MAX_TYPES:
+        raise TooLarge(f"A block schema cannot refer to more than {MAX_TYPES} block types.")
+    for slug in slugs:
         if (yield from blocks.read_type(slug)) is None:
             raise Conflict(
                 f"Cannot create block schema because block type {slug!r} was not found.",
@@ -196,7 +202,9 @@ def _whole(
     documents = {row["id"]: row for row in rows}
     references: dict[UUID, dict[str, UUID]] = {}
     new = list(documents)
-    while new:
+    for _ in range(rules.MAX_DEPTH + 1):
+        if not new:
+            break
         level = yield from blocks.read_references(new)
         references |= level
         wanted = {one for fields in level.values() for one in fields.values()} - set(documents)
@@ -255,7 +263,8 @@ class _Joined:
         data, references, size = _shown(row, self._keys, self._secrets), {}, 1
         self._open.append(document_id)
         for name, other in self._references.get(document_id, {}).items():
-            fits = other not in self._open and len(self._open) <= rules.MAX_DEPTH
+            deep = other not in self._documents or len(self._open) > rules.MAX_DEPTH
+            fits = other not in self._open and not deep
             inner, below, count = self._join(other) if fits else ({}, {}, 0)
             if not fits or size + count > MAX_NESTED:
                 if self._strict:
@@ -444,23 +453,41 @@ def _refer(document_id: UUID, references: Mapping[str, UUID]) -> Steps[None]:
 
     Raises:
         BadRequest: one of them is not there, or refers back to the document.
+        TooLarge: there are too many of them, or too deep in one another.
     """
     wanted = set(references.values())
+    if len(references) > MAX_NESTED:
+        raise TooLarge(f"A block document cannot refer to more than {MAX_NESTED} others.")
     there = {row["id"] for row in (yield from blocks.read_documents_by_ids(list(wanted)))}
     for name, one in references.items():
         if one not in there and one != document_id:
             raise BadRequest(f"'{name}' refers to the block document {one}, which does not exist.")
     seen: set[UUID] = set()
-    while wanted:
+    for _ in range(rules.MAX_DEPTH + 1):
+        if not wanted:
+            break
         if document_id in wanted:
             raise BadRequest("The block document would refer to itself.", fix="Leave one reference out.")
         seen |= wanted
         level = yield from blocks.read_references(list(wanted))
         wanted = {one for fields in level.values() for one in fields.values()} - seen
+    if wanted:
+        raise TooLarge(f"Documents cannot stand more than {rules.MAX_DEPTH} deep in one another.")
     yield from blocks.write_references(document_id, references)
 
 
 # Keys
+
+
+def check_keys(keys: Keyring) -> Steps[None]:
+    """Tell the log when something is sealed that this server cannot open; asked at its start."""
+    missing = sorted(set((yield from blocks.read_keys_in_use())) - set(keys.names()))
+    if missing:
+        logger.warning(
+            "Some blocks cannot be opened: this server does not have the keys %s. Its keys are those of %s.",
+            ", ".join(missing),
+            keys.place,
+        )
 
 
 def reseal(keys: Keyring, after: UUID, limit: int) -> Steps[tuple[int, UUID | None, list[str]]]:

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from eparch.core.errors import EparchError, SettingInvalid
+from eparch.core.errors import SettingInvalid, Unavailable
 from eparch.orchestration.sealing import KEY_BYTES, Keyring, key_name
 
 logger = logging.getLogger("eparch.server")
@@ -24,7 +24,7 @@ SETTING = "EPARCH_SERVER_ENCRYPTION_KEYS"
 _HEADER = "# Keys that open the secrets of this server's blocks; the first one seals. Tell nobody.\n"
 
 
-class KeysUnusable(EparchError):
+class KeysUnusable(Unavailable):
     """The keys of the server cannot be used."""
 
 
@@ -102,8 +102,7 @@ class KeyFile:
         """Its keys, in their order; when there is no file, one is made if ``make``.
 
         Raises:
-            KeysUnusable: it cannot be read or made.
-            SettingInvalid: there is something else in it.
+            KeysUnusable: it cannot be read or made, or there is something else in it.
         """
         with _told(self.path):
             try:
@@ -117,9 +116,8 @@ class KeyFile:
             if seen != self._seen:
                 if found.st_mode & 0o077:
                     logger.warning("%s can be read by others: chmod 600 it.", self.path)
-                self._keys = parse_keys(
-                    self.path.read_text(encoding="ascii", errors="replace"), str(self.path)
-                )
+                text = self.path.read_text(encoding="ascii", errors="replace")
+                self._keys = parse_keys(text, str(self.path))
                 self._seen = seen
         return self._keys
 
@@ -163,6 +161,9 @@ class KeyFile:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
+            with contextlib.suppress(OSError):  # root changes the key of a server that is not root
+                owner = self.path.stat()
+                os.chown(name, owner.st_uid, owner.st_gid)
             place(name, self.path)
         finally:
             with contextlib.suppress(FileNotFoundError):
@@ -174,6 +175,8 @@ def _told(path: Path) -> Iterator[None]:
     """Say of a file that cannot be used which one it is."""
     try:
         yield
+    except SettingInvalid as error:
+        raise KeysUnusable(error.message, why=error.why, fix="Restore it from a backup.") from error
     except OSError as error:
         raise KeysUnusable(
             f"The key file {path} cannot be used.",
