@@ -17,12 +17,8 @@ from eparch.store.automation_tables import automation_bucket as automation_bucke
 from eparch.store.automation_tables import automation_cursor as automation_cursor
 from eparch.store.automation_tables import automation_firing as automation_firing
 from eparch.store.automation_tables import automation_resource as automation_resource
-from eparch.store.block_tables import (
-    block_document as block_document,
-)
-from eparch.store.block_tables import (
-    block_document_reference as block_document_reference,
-)
+from eparch.store.block_tables import block_document as block_document
+from eparch.store.block_tables import block_document_reference as block_document_reference
 from eparch.store.block_tables import block_schema as block_schema
 from eparch.store.block_tables import block_type as block_type
 from eparch.store.block_tables import default_storage as default_storage

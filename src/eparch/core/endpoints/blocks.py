@@ -78,7 +78,13 @@ delete_block_schema: Endpoint[None] = Endpoint(
 )
 
 create_block_document: Endpoint[BlockDocument] = Endpoint(
-    "POST", "/block_documents/", BlockDocument, body=BlockDocumentCreate, status=201, tag=_DOCUMENTS, secret=True
+    "POST",
+    "/block_documents/",
+    BlockDocument,
+    body=BlockDocumentCreate,
+    status=201,
+    tag=_DOCUMENTS,
+    secret=True,
 )
 read_block_document: Endpoint[BlockDocument] = Endpoint(
     "GET", "/block_documents/{id}", BlockDocument, query=_SECRETS, tag=_DOCUMENTS
