@@ -56,7 +56,8 @@ def test_triggers_and_actions_are_those_of_core() -> None:
     assert [isinstance(trigger, kind) for kind in KINDS] == [True, False]
     assert (trigger.within, trigger.for_each, trigger.expect) == (5.0, ["a", "b"], ["order.placed"])
     both = SequenceTrigger(triggers=[trigger, orders()], within=timedelta(minutes=1))
-    assert [getattr(inner, "match", None) for inner in both.triggers] == [{"prefect.resource.id": "shop.*"}, {}]
+    matches = [getattr(inner, "match", None) for inner in both.triggers]
+    assert matches == [{"prefect.resource.id": "shop.*"}, {}]
     id_ = uuid4()
     parameters = {"at": datetime(2026, 1, 1, tzinfo=UTC)}
     action = RunDeployment(deployment_id=id_, schedule_after=timedelta(hours=1), parameters=parameters)

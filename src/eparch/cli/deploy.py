@@ -42,7 +42,7 @@ def _flags(command: Any) -> Any:
         click.option("--anchor-date", metavar="MOMENT", help="Where the intervals begin."),
         click.option("--rrule", metavar="TEXT", help="An RFC 5545 schedule."),
         click.option("--timezone", metavar="ZONE", help="Time zone of the schedule."),
-        click.option("--trigger", "triggers", metavar="JSON|FILE", multiple=True, help="Write it in the file."),
+        click.option("--trigger", "triggers", metavar="JSON|FILE", multiple=True, help="Use the file."),
         click.option("--sla", metavar="JSON|FILE", multiple=True, help="Not applied by this version."),
         click.option("--param", "pairs", metavar="KEY=VALUE", multiple=True, help="A parameter; repeatable."),
         click.option("--params", metavar="JSON", help="Parameters: a JSON object, @FILE, or - for stdin."),

@@ -14,7 +14,7 @@ from eparch.core.decisions import Facts, state_to_write
 from eparch.core.deployments import Deployment
 from eparch.core.errors import Conflict, NotFound, ParametersInvalid
 from eparch.core.job_templates import Layer, Severity
-from eparch.core.model import new_id
+from eparch.core.model import Labels, new_id
 from eparch.core.pools import DEFAULT_QUEUE
 from eparch.core.runs import Author, DeploymentFlowRunCreate, FlowRun, FlowRunCreate, TaskRun, TaskRunCreate
 from eparch.core.states import Pending, Scheduled, State, StateType, from_create
@@ -157,12 +157,7 @@ def create_deployment_run(
         idempotency_key=body.idempotency_key,
         empirical_policy=body.empirical_policy,
         tags=sorted({*deployment.tags, *body.tags}),
-        labels={
-            **deployment.labels,
-            "prefect.flow.id": str(deployment.flow_id),
-            "prefect.deployment.id": str(deployment.id),
-            **(body.labels or {}),
-        },
+        labels=_labels(deployment, body),
         parent_task_run_id=body.parent_task_run_id,
         created_by=author,
         infrastructure_document_id=body.infrastructure_document_id or deployment.infrastructure_document_id,
@@ -179,6 +174,15 @@ def create_deployment_run(
         pool_type=pool_type,
     )
     return (yield from _fresh(run.id, now))
+
+
+def _labels(deployment: Deployment, body: DeploymentFlowRunCreate) -> Labels:
+    return {
+        **deployment.labels,
+        "prefect.flow.id": str(deployment.flow_id),
+        "prefect.deployment.id": str(deployment.id),
+        **(body.labels or {}),
+    }
 
 
 def check_parameters(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +16,7 @@ from aiosmtpd.smtp import AuthResult
 from tests.orchestration.notifications.receiver import Receiver, receiving
 
 from eparch.orchestration.notifications import Message, NotSent, Target, call_webhook, notify
+from eparch.orchestration.notifications.request import send
 
 TOLD = Message("Flow failed", "etl / brave-owl: 3 < 4\nsee there", "key-1")
 
@@ -156,7 +159,6 @@ def test_nobody_there_may_pass() -> None:
 
 def test_an_answer_that_is_not_http_may_pass() -> None:
     with socket.create_server(("127.0.0.1", 0)) as raw:
-        import threading
 
         def answer() -> None:
             peer, _ = raw.accept()
@@ -169,6 +171,34 @@ def test_an_answer_that_is_not_http_may_pass() -> None:
         error = refused(Target("slack-webhook", {"url": f"http://127.0.0.1:{raw.getsockname()[1]}/"}))
         thread.join()
     assert error.passes
+
+
+@pytest.mark.parametrize(
+    ("start", "ends"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX-A: ", pytest.raises(NotSent, match="within")),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", contextlib.nullcontext()),
+    ],
+)
+def test_a_server_that_answers_byte_by_byte_is_left(start: bytes, ends: Any) -> None:
+    left = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as raw:
+
+        def answer() -> None:
+            peer, _ = raw.accept()
+            with peer, contextlib.suppress(OSError):
+                peer.sendall(start)
+                while not left.wait(0.01):
+                    peer.sendall(b"x")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            with ends:
+                send("POST", f"http://127.0.0.1:{raw.getsockname()[1]}/", b"", {}, seconds=0.3)
+        finally:
+            left.set()
+            thread.join()
 
 
 def test_an_error_shows_no_secret() -> None:

@@ -6,12 +6,13 @@ an address that was checked must not lead to one that was not.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ipaddress
 import re
 import socket
 import ssl
-import time
+import threading
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -65,25 +66,50 @@ def send(
             raise NotSent("The name of a header cannot be sent.")
         _check_text(f"The header {name}", value)
     seconds = min(max(seconds, 0.1), MOST_SECONDS)
-    deadline = time.monotonic() + seconds
     secure = parts.scheme == "https"
-    sock = _connect(parts.hostname, port or (443 if secure else 80), seconds, private)
+    line = _Line(_connect(parts.hostname, port or (443 if secure else 80), seconds, private))
+    timer = threading.Timer(seconds, line.cut)
+    timer.daemon = True
+    timer.start()
     try:
         if secure:
-            sock = _context(verify).wrap_socket(sock, server_hostname=parts.hostname)
+            line.secure(_context(verify), parts.hostname)
         connection = http.client.HTTPConnection(parts.hostname, port, timeout=seconds)
-        connection.sock = sock
+        connection.sock = line.sock
         given = {"User-Agent": "eparch", "Connection": "close", **headers}
         connection.request(method, _ascii(target), body=body, headers=given)
-        return _read(connection, sock, deadline)
+        return _read(connection)
     except ssl.SSLCertVerificationError as error:
         raise NotSent(f"The certificate of the server is not valid: {error.verify_message}") from error
     except (http.client.HTTPException, UnicodeError) as error:
+        if line.is_cut:
+            raise NotSent(f"The server did not answer within {seconds:g} seconds.", passes=True) from error
         raise NotSent(f"The server answered what is not HTTP: {type(error).__name__}", passes=True) from error
     except TimeoutError as error:
         raise NotSent(f"The server did not answer within {seconds:g} seconds.", passes=True) from error
     finally:
-        sock.close()
+        timer.cancel()
+        line.sock.close()
+
+
+class _Line:
+    """A connection that can be cut from another thread: no server keeps us by answering byte by byte."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.is_cut = False
+
+    def secure(self, context: ssl.SSLContext, host: str) -> None:
+        """Speak TLS from here on."""
+        sock = context.wrap_socket(self.sock, server_hostname=host, do_handshake_on_connect=False)
+        self.sock = sock
+        sock.do_handshake()
+
+    def cut(self) -> None:
+        """End it, whatever is going on."""
+        self.is_cut = True
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
 
 def _check_text(what: str, text: str) -> None:
@@ -129,18 +155,11 @@ def _context(verify: bool) -> ssl.SSLContext:
     return context
 
 
-def _read(connection: http.client.HTTPConnection, sock: socket.socket, deadline: float) -> Answered:
+def _read(connection: http.client.HTTPConnection) -> Answered:
     response = connection.getresponse()
     parts: list[bytes] = []
     size = 0
-    while size < MAX_ANSWER:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            break
-        sock.settimeout(left)
-        part = response.read1(MAX_ANSWER - size)
-        if not part:
-            break
+    while size < MAX_ANSWER and (part := response.read1(MAX_ANSWER - size)):
         parts.append(part)
         size += len(part)
     text = b"".join(parts).decode("utf-8", "replace").replace("\x00", "\ufffd")
