@@ -10,9 +10,11 @@ one another without a gap or an overlap, and an armed one that is satisfied is f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import lru_cache
 from uuid import UUID
 
 from msgspec.structs import replace
@@ -61,8 +63,13 @@ Outcome = tuple[Window | None, list[Firing]]
 def matches(pattern: str, value: str) -> bool:
     """Whether ``value`` fits ``pattern``: ``*`` is any characters, ``!`` in front is "not" (wire)."""
     if pattern.startswith("!"):
-        return not fnmatchcase(value, pattern[1:])
-    return fnmatchcase(value, pattern)
+        return _fits(pattern[1:])(value) is None
+    return _fits(pattern)(value) is not None
+
+
+@lru_cache(maxsize=16_384)  # that of fnmatch has 256 entries, fewer than there may be automations
+def _fits(pattern: str) -> Callable[[str], object]:
+    return re.compile(translate(pattern)).match
 
 
 def meets(specification: Specification, labels: ResourceLabels) -> bool:
