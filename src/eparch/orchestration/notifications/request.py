@@ -78,7 +78,7 @@ def send(
         connection.sock = line.sock
         given = {"User-Agent": "eparch", "Connection": "close", **headers}
         connection.request(method, _ascii(target), body=body, headers=given)
-        return _read(connection)
+        return _read(connection, line)
     except ssl.SSLCertVerificationError as error:
         raise NotSent(f"The certificate of the server is not valid: {error.verify_message}") from error
     except (http.client.HTTPException, UnicodeError) as error:
@@ -155,8 +155,10 @@ def _context(verify: bool) -> ssl.SSLContext:
     return context
 
 
-def _read(connection: http.client.HTTPConnection) -> Answered:
+def _read(connection: http.client.HTTPConnection, line: _Line) -> Answered:
     response = connection.getresponse()
+    if line.is_cut:  # what looks like the end of the headers is where they were cut
+        raise TimeoutError
     parts: list[bytes] = []
     size = 0
     while size < MAX_ANSWER and (part := response.read1(MAX_ANSWER - size)):
