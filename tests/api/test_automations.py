@@ -43,6 +43,7 @@ def test_b12_made_read_replaced_paused_and_deleted(ask: Client) -> None:
     assert (made["enabled"], made["tags"], made["actions_on_resolve"]) == (True, ["x"], [])
     assert ask(calls.read_automation(id=made["id"])) == made
     ask(calls.patch_automation(id=made["id"], body={"enabled": False}))
+    ask(calls.patch_automation(id=made["id"], body={}))
     assert ask(calls.read_automation(id=made["id"]))["enabled"] is False
     ask(calls.update_automation(id=made["id"], body=body(name="other")))
     found = ask(calls.read_automation(id=made["id"]))

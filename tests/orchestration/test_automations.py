@@ -475,7 +475,7 @@ async def test_b12_what_is_not_there_or_cannot_be_used(office: Office) -> None:
     with pytest.raises(NotFound):
         await office.database.write(changes.update_automation, new_id(), body, now)
     with pytest.raises(NotFound):
-        await office.database.write(changes.enable_automation, new_id(), AutomationPatch(), now)
+        await office.database.write(changes.enable_automation, new_id(), AutomationPatch(enabled=True), now)
     with pytest.raises(NotFound):
         await office.database.write(changes.delete_automation, new_id(), now)
     webhook = {"type": "call-webhook", "block_document_id": str(new_id()), "payload": "{{ event.id"}
@@ -490,7 +490,7 @@ async def test_b12_what_is_not_there_or_cannot_be_used(office: Office) -> None:
         actions=[{"type": "run-deployment", "source": "inferred"}],
     )
     with pytest.raises(Invalid, match="without end"):
-        await office.database.write(changes.enable_automation, endless, AutomationPatch(), now)
+        await office.database.write(changes.enable_automation, endless, AutomationPatch(enabled=True), now)
     assert await read(office) == ["a"]
 
 

@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from eparch.core.automation_actions import Action, RunDeployment, seconds_of
 from eparch.core.events import ReceivedEvent
-from eparch.core.model import Body, Record, Timestamp, Value, new_id
+from eparch.core.model import UNSET, Body, Patch, Record, Timestamp, UnsetType, Value, new_id
 
 MAX_TRIGGERS = 100
 """Triggers of one automation, those inside of others counted."""
@@ -201,10 +201,10 @@ class AutomationCreate(AutomationUpdate, frozen=True, kw_only=True):
     """The resource that the automation goes with, ``prefect.deployment.<id>``."""
 
 
-class AutomationPatch(Body, frozen=True, kw_only=True):
-    """``PATCH /automations/{id}``."""
+class AutomationPatch(Patch, frozen=True, kw_only=True):
+    """``PATCH /automations/{id}``; without ``enabled`` nothing changes."""
 
-    enabled: bool = True
+    enabled: bool | UnsetType = UNSET
 
 
 class Automation(Record, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from eparch.core.automations import (
 )
 from eparch.core.errors import Conflict, Invalid, NotFound
 from eparch.core.events import Event
-from eparch.core.model import new_id
+from eparch.core.model import UNSET, new_id
 from eparch.core.trigger_index import Place, watches_of
 from eparch.core.trigger_memory import Remembered, due_of, first_state
 from eparch.core.triggers import GRACE
@@ -88,10 +88,10 @@ def enable_automation(automation_id: UUID, patch: AutomationPatch, now: datetime
     known = yield from store.automation_value(automation_id)
     if known is None:
         raise NotFound(MISSING)
+    if patch.enabled is UNSET or patch.enabled == known.enabled:
+        return
     if patch.enabled and (problem := endless(known.trigger, known.actions)):
         raise Invalid(f"The automation cannot be enabled: {problem}.")
-    if patch.enabled == known.enabled:
-        return
     columns: dict[str, Any] = {"enabled": patch.enabled, "updated": now}
     if patch.enabled:
         columns.update(_start((yield from store.place_now())))
