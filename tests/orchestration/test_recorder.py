@@ -186,6 +186,34 @@ def test_every_order_in_batches_ends_the_same(order: list[int], cuts: set[int], 
     asyncio.run(check())
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    batches=st.lists(st.lists(st.integers(0, len(PATH) - 1), min_size=1, max_size=4), min_size=1, max_size=5)
+)
+def test_whatever_is_lost_or_comes_twice_the_furthest_state_stands(batches: list[list[int]]) -> None:
+    async def check() -> None:
+        database = await open_database("sqlite://")
+        world = World(database)
+        try:
+            task_run = new_id()
+            life = a_life(task_run, await world.ad_hoc(), counted=True)
+            came: set[int] = set()
+            for batch in batches:
+                came.update(batch)
+                await record(world, [life[i] for i in batch])
+                found = await outcome(world, task_run)
+                type_, name = PATH[max(came)]
+                # Never an earlier one, whatever comes late; and a final one stays.
+                assert (found["state_type"], found["state_name"]) == (type_, name or type_.capitalize())
+                assert found["run_count"] == sum(kind == "RUNNING" for kind, _ in PATH[: max(came) + 1])
+                assert (found["end_time"] is not None) == (type_ in ("COMPLETED", "FAILED"))
+                assert len(await task_history(world, task_run)) == len(came)
+        finally:
+            await database.close()
+
+    asyncio.run(check())
+
+
 async def test_states_of_one_microsecond_stand_in_the_order_of_a_run(memory: World) -> None:
     for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0), (2, 0, 1)):
         flow_run, task_run = await memory.ad_hoc(), new_id()
