@@ -20,6 +20,7 @@ from eparch.core.model import new_id
 from eparch.core.states import State, StateType
 from eparch.store import (
     claims,
+    concurrency,
     deployments,
     event_pages,
     graphs,
@@ -235,6 +236,13 @@ STATEMENTS: dict[str, Any] = {
     "to cancel": lambda ids: claims._TO_CANCEL(ids=ids[:3]),
     "overdue": lambda ids: runs._OVERDUE(before=NOW, limit=10),
     "paused": lambda ids: runs._IN_STATE_SINCE(state_type="PAUSED", before=NOW, after_id=ids[0], limit=10),
+    "open subflows": lambda ids: runs._OPEN_SUBFLOWS(flow_run_id=ids[7]),
+    "some of a flow": lambda ids: runs._SOME_OF_FLOW(flow_id=FLOW, limit=10),
+    "detach": lambda ids: runs._DETACH(deployment_id=DEPLOYMENT, limit=10),
+    "inside": lambda ids: concurrency._INSIDE(run_id=ids[7]),
+    "release": lambda ids: concurrency._RELEASE(ids=ids[7:8], holders=ids[7:8]),
+    "holders of slots": lambda ids: claims._HOLDERS(slot_of=DEPLOYMENT),
+    "who waits for a slot": lambda ids: claims._WAITING(deployment_id=DEPLOYMENT),
     "forget": lambda ids: runs._FORGET_SCHEDULED(deployment_id=DEPLOYMENT, after=NOW),
     "forget one": lambda ids: runs._FORGET_SCHEDULE(deployment_id=DEPLOYMENT, after=NOW, schedule_id=ids[0]),
     "to schedule": lambda ids: deployments._TO_SCHEDULE(before=NOW, limit=10),

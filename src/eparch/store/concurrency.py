@@ -115,17 +115,13 @@ _DROP_SLOT = Statement(
         _slot.c.limit_id == param("key_limit_id", _slot.c.limit_id), AnyOf(_slot.c.lease_id, "leases")
     )
 )
-_HOLDER = sa.select(sa.bindparam("holder_id", type_=_slot.c.holder_id.type))
 
 
-def _release_run() -> sa.sql.dml.ReturningDelete[Any]:
-    """Runs are looked at only while somebody holds anything: nearly always nobody does."""
-    id_type = _slot.c.holder_id.type
-    inside = sa.select(sa.bindparam("run_id", type_=id_type).label("id")).where(
-        sa.exists(sa.select(_inner.c.lease_id))
-    )
-    around = inside.cte("inside", recursive=True)
-    inside_too = (
+def _inside() -> sa.Select[Any]:
+    """A run and the subflows in its process; none while nobody holds anything, which is nearly always."""
+    itself = sa.select(sa.bindparam("run_id", type_=_slot.c.holder_id.type).label("id"))
+    around = itself.where(sa.exists(sa.select(_inner.c.lease_id))).cte("inside", recursive=True)
+    subflows = (
         sa.select(_run.c.id)
         .select_from(
             around.join(_task, _task.c.flow_run_id == around.c.id).join(
@@ -135,16 +131,21 @@ def _release_run() -> sa.sql.dml.ReturningDelete[Any]:
         # A subflow with a deployment has a process of its own, which goes on.
         .where(_run.c.deployment_id.is_(None))
     )
-    runs = around.union(inside_too)
-    tasks = sa.select(_task.c.id).where(_task.c.flow_run_id.in_(sa.select(runs.c.id)))
-    return (
-        sa.delete(_slot)
-        .where(_slot.c.holder_id.in_(sa.select(runs.c.id).union_all(tasks, _HOLDER)))
-        .returning(_slot.c.limit_id)
+    found = around.union(subflows)
+    return sa.select(found.c.id)
+
+
+_INSIDE = Statement(_inside())
+_RELEASE = Statement(
+    sa.delete(_slot)
+    .where(
+        sa.or_(
+            AnyOf(_slot.c.holder_id, "holders"),
+            _slot.c.holder_id.in_(sa.select(_task.c.id).where(AnyOf(_task.c.flow_run_id, "ids"))),
+        )
     )
-
-
-_RELEASE_RUN = Statement(_release_run())
+    .returning(_slot.c.limit_id)
+)
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -309,7 +310,8 @@ def delete_slots(limit_id: UUID, leases: Sequence[UUID]) -> Steps[None]:
 
 def release_run(run_id: UUID) -> Steps[bool]:
     """Free what a flow run, its subflows and their task runs hold; whether they held something (pain 5)."""
-    found = yield _RELEASE_RUN(run_id=run_id, holder_id=run_id)
+    ids = [row[0] for row in (yield _INSIDE(run_id=run_id))]
+    found = (yield _RELEASE(holders=ids, ids=ids)) if ids else []
     return bool(found)
 
 

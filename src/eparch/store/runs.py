@@ -184,6 +184,7 @@ _IN_STATE_SINCE = Statement(
 _SOME_OF_FLOW = Statement(
     sa.select(_run.c.id)
     .where(_run.c.flow_id == param("flow_id", _run.c.flow_id))
+    .order_by(_run.c.expected_start_time, _run.c.id)
     .limit(sa.bindparam("limit", type_=sa.Integer))
 )
 _some = _run.alias("some")
