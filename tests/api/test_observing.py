@@ -84,6 +84,12 @@ def test_values_that_stand_for_others(ask: Client) -> None:
     assert "Unknown kind" in of("odd")[0]["errors"][0]
 
 
+def test_empty_fields_and_blocks_of_a_form(ask: Client) -> None:
+    assert check(ask, count=1, inner=None)["valid"]
+    assert not check(ask, count=None)["valid"]
+    assert check(ask, count=1, inner={"$ref": {"block_document_id": str(uuid4())}})["valid"]
+
+
 def test_forms_that_cannot_be_checked(ask: Client) -> None:
     deep: Any = 1
     for _ in range(100):

@@ -1,4 +1,4 @@
-"""What the Terraform provider, the Prometheus exporter and the MCP server ask, with the statuses they accept."""
+"""What the Terraform provider, the Prometheus exporter and the MCP server ask, and what they accept."""
 
 from __future__ import annotations
 

@@ -66,7 +66,8 @@ def check_form(body: FormValues, variables: Mapping[str, Json]) -> FormErrors:
         _add(nested, path, message)
     for found in mistakes(body.schema, values):
         path = _place(found)
-        if not any(path[: len(skipped)] == skipped for skipped in later):
+        unknown = any(path[: len(skipped)] == skipped for skipped in later)
+        if not unknown and not _is_left_out(body.schema, values, found):
             _add(nested, path, found.message)
     return FormErrors(errors=nested, valid=not nested)
 
@@ -84,6 +85,8 @@ class _Form:
             return [self.plain(one, (*path, at)) for at, one in enumerate(value)]
         if not isinstance(value, dict):
             return value
+        if value.keys() == {"$ref"}:
+            self.later.add(path)  # a block, which is read when the value is used
         if KIND not in value:
             return {name: self.plain(one, (*path, name)) for name, one in value.items()}
         return self._meant(value, path)
@@ -107,6 +110,14 @@ class _Form:
         else:
             self.wrong[path] = f"Unknown kind of value: {str(kind)[:100]!r}"
         return None
+
+
+def _is_left_out(schema: dict[str, Json], values: dict[str, Json], found: Mistake) -> bool:
+    """Whether the mistake is the null of a field that may be left out: so a form sends an empty field."""
+    if found.keyword != "type" or len(found.path) != 1 or values.get(str(found.path[0])) is not None:
+        return False
+    about = (schema.get("properties") or {}).get(found.path[0])
+    return found.path[0] not in (schema.get("required") or ()) and "default" not in (about or {})
 
 
 def _place(found: Mistake) -> Path:
