@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from eparch.cli import app
+from eparch.core import calls
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "stdlib_report"
 
@@ -119,3 +120,21 @@ def test_a_server_that_is_not_there_is_one_clear_error(project, run, environ):
     environ.setenv("EPARCH_API_URL", "http://127.0.0.1:9/api")
     done = run("deploy", "--all", code=6)
     assert "Cannot reach the server" in done.err
+
+
+def test_d16_triggers_become_automations_and_deploying_again_changes_nothing(project, run, client):
+    text = (
+        "deployments:\n  - name: fired\n    entrypoint: flows.py:report\n    work_pool: {name: local}\n"
+        "    triggers:\n      - {expect: order.placed, match: {prefect.resource.id: 'shop.*'}}\n"
+        "      - {require: all, within: 60, name: both, triggers: [{expect: a}, {expect: b}]}\n"
+    )
+    project.joinpath("prefect.yaml").write_text(text)
+    (made,) = run("deploy", "-n", "fired", "-o", "json", code=0).json()
+    related = client.send(calls.read_related_automations(resource_id=f"prefect.deployment.{made['id']}"))
+    assert sorted(one.name for one in related) == ["both", f"{made['name']} trigger 1"]
+    (again,) = run("deploy", "-n", "fired", "-o", "json", code=0).json()
+    assert again["action"] == "unchanged"
+    project.joinpath("prefect.yaml").write_text(text.partition("    triggers:")[0] + "    triggers: []\n")
+    (gone,) = run("deploy", "-n", "fired", "-o", "json", code=0).json()
+    assert gone["action"] == "changed"
+    assert client.send(calls.read_related_automations(resource_id=f"prefect.deployment.{made['id']}")) == []
