@@ -89,6 +89,9 @@ def test_d19_references_are_asked_for_and_refused_when_nobody_keeps_them(name, o
         def variable(self, name):
             return {"kind": "variable", "name": name}
 
+        def hide(self, text):
+            return text
+
     with pytest.raises(StepFailed, match="cannot be read here"):
         run_steps([{"own_steps.keep": {"value": f"{{{{ {name} }}}}"}}])
     assert own.calls == []

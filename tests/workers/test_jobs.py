@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from eparch.core.deployments import Deployment, Flow
-from eparch.core.errors import Invalid
+from eparch.core.errors import Invalid, NotFound
 from eparch.core.model import new_id
 from eparch.core.pools import WorkPool
 from eparch.core.runs import FlowRun
@@ -14,7 +14,7 @@ from eparch.workers.process import ProcessInfrastructure
 TEMPLATE = ProcessInfrastructure.base_job_template
 
 
-def make(deployed=None, own=None, *, environment=None, template=TEMPLATE, token=7) -> dict:
+def make(deployed=None, own=None, *, environment=None, template=TEMPLATE, token=7, references=None) -> dict:
     flow = Flow(id=new_id(), name="report")
     deployment = Deployment(id=new_id(), name="nightly", flow_id=flow.id, job_variables=deployed or {})
     run = FlowRun(
@@ -24,7 +24,7 @@ def make(deployed=None, own=None, *, environment=None, template=TEMPLATE, token=
     assignment = Assignment(
         flow_run=run, pool=pool, worker_name="w", deployment=deployment, flow=flow, token=token
     )
-    job = make_job(assignment, environment or {}, template)
+    job = make_job(assignment, environment or {}, template, references)
     return {**job, "ids": {"run": str(run.id), "deployment": str(deployment.id), "flow": str(flow.id)}}
 
 
@@ -117,6 +117,67 @@ def test_w25_names_may_hold_what_the_run_is():
 def test_p10_references_that_cannot_be_read_are_refused_by_name(env):
     with pytest.raises(Invalid, match=r"env\.A"):
         make({"env": env})
+
+
+class Known:
+    """Answers for one block and one variable."""
+
+    def block(self, name):
+        if name.startswith("secret.token"):
+            return "{{ ctx.flow.name }} s3cret"
+        if name == "json.conf":
+            return {"cpu": [1, 2]}
+        raise NotFound(f"There is no block '{name}'.", fix="Did you mean 'secret/token'?")
+
+    def variable(self, name):
+        return 8080
+
+    def document(self, reference):
+        return {"registry": reference["block_document_id"]}
+
+
+def test_p10_references_are_filled_in_when_a_job_is_submitted():
+    template = {
+        "variables": {
+            "properties": {
+                "env": {"type": "object"},
+                "port": {"default": "{{ prefect.variables.port }}"},
+                "conf": {"default": "{{ prefect.blocks.json.conf }}"},
+                "login": {"default": {"$ref": {"block_document_id": "7"}}},
+            }
+        },
+        "job_configuration": {
+            "env": "{{ env }}",
+            "port": "{{ port }}",
+            "conf": "{{ conf }}",
+            "login": "{{ login }}",
+            "text": "{{ prefect.variables.port }}/{{ ctx.flow.name }}",
+        },
+    }
+    deployed = {
+        "env": {"A": "{{ prefect.blocks.secret.token }}", "B": "key={{ prefect.blocks.secret.token }}"}
+    }
+    job = make(deployed, {"env.C": "{{ prefect.variables.port }}"}, template=template, references=Known())
+    assert (job["port"], job["conf"], job["login"]) == (8080, {"cpu": [1, 2]}, {"registry": "7"})
+    assert job["text"] == "8080/report"
+    # What a block holds is no template.
+    assert job["env"]["A"] == "{{ ctx.flow.name }} s3cret"
+    assert job["env"]["B"] == "key={{ ctx.flow.name }} s3cret"
+    assert job["env"]["C"] == "8080"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("{{ prefect.blocks.secret.tokne }}", "There is no block 'secret.tokne'."),
+        ("x-{{ prefect.blocks.json.conf }}", "within text is no single value"),
+    ],
+)
+def test_p10_a_reference_that_leads_nowhere_is_refused_where_it_stands(value, said):
+    with pytest.raises(Invalid, match=r"env\.A") as caught:
+        make({"env": {"A": value}}, references=Known())
+    assert said in caught.value.why
+    assert caught.value.fix
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,8 @@ def render(
         The rendered value, ``UNSET`` if all of it was removed.
 
     Raises:
-        TemplateInvalid: a placeholder has a filter and ``Kind.FILTER`` is in ``kinds``.
+        TemplateInvalid: a placeholder has a filter and ``Kind.FILTER`` is in ``kinds``, or a block that is
+            no single value stands within text.
     """
     if isinstance(value, str):
         if "{{" not in value:
@@ -197,6 +198,12 @@ class _Text:
         value = self.value(match)
         if value is UNSET or value is None:
             return ""
+        if isinstance(value, dict | list) and match["name"] and kind_of(match["name"]) is Kind.BLOCK:
+            raise TemplateInvalid(
+                f"'{match[0]}' within text is no single value",
+                why="a mapping or list has no one form as text",
+                fix="name one of its fields, as in {{ prefect.blocks.<type>.<name>.<field> }}",
+            )
         return json.dumps(value) if isinstance(value, dict | list) else str(value)
 
 

@@ -21,6 +21,7 @@ from eparch.core.deployments import Deployment, FlowCreate
 from eparch.core.errors import (
     Conflict,
     EparchError,
+    Invalid,
     SourceError,
     SourceErrors,
     TemplateInvalid,
@@ -397,6 +398,8 @@ def _lookup(outputs: dict[str, Json], *, later: bool = False, references: Server
     def look_up(found: Placeholder) -> Any:
         if found.kind is Kind.ENV:
             return os.environ.get(found.key, UNSET)
+        if found.kind is Kind.BLOCK:
+            return _block(found, references)
         if found.kind is Kind.VARIABLE:
             return references.variable(found.key)
         if found.kind is Kind.OUTPUT:
@@ -405,6 +408,25 @@ def _lookup(outputs: dict[str, Json], *, later: bool = False, references: Server
         return UNSET
 
     return look_up
+
+
+def _block(found: Placeholder, references: ServerReferences) -> Any:
+    """What a block holds, for a part of a deployment that is stored as it is: nothing secret goes there.
+
+    Raises:
+        NotFound: there is no such block.
+        TemplateInvalid: it is secret.
+    """
+    try:
+        if not references.is_secret(found.key):
+            return references.block(found.key)
+    except Invalid as error:
+        raise TemplateInvalid(error.message, why=error.why, fix=error.fix) from error
+    raise TemplateInvalid(
+        f"'{found.text}' is secret",
+        why="it would be stored in the deployment in clear",
+        fix="name it in the job variables or in a pull step, where it is read when a run begins",
+    )
 
 
 def _waits(deployment: ProjectDeployment) -> bool:

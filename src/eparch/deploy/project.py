@@ -438,7 +438,7 @@ def _refuse_unresolved(
 def _missing(found: Placeholder, lookup: Lookup, known: Collection[str]) -> TemplateInvalid | None:
     try:
         return _unresolved(found, known) if lookup(found) is UNSET else None
-    except NotFound as error:
+    except (NotFound, TemplateInvalid) as error:
         return TemplateInvalid(error.message, why=error.why, fix=error.fix)
 
 

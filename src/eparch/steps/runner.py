@@ -12,7 +12,8 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from eparch.core.annotations import signature_of
 from eparch.core.errors import EparchError, StepFailed, did_you_mean
@@ -21,6 +22,9 @@ from eparch.core.step_names import canonical
 from eparch.core.templates import RESOLVABLE, Kind, Placeholder, find, render, unresolved
 from eparch.steps.command import OUTPUT, Output, run_command
 
+if TYPE_CHECKING:
+    from eparch.core.blocks import BlockDocument
+
 _HOME = "prefect.deployments.steps."
 
 FUNCTIONS: dict[str, str] = {
@@ -28,6 +32,8 @@ FUNCTIONS: dict[str, str] = {
     _HOME + "run_shell_script": "eparch.steps.builtin.run_shell_script",
     _HOME + "pip_install_requirements": "eparch.steps.builtin.pip_install_requirements",
     _HOME + "git_clone": "eparch.steps.git.git_clone",
+    _HOME + "pull_with_block": "eparch.steps.storage.pull_with_block",
+    _HOME + "pull_from_remote_storage": "eparch.steps.storage.pull_from_remote_storage",
 }
 """Stored name of a shipped step -> the function that does it."""
 
@@ -52,25 +58,47 @@ class References(Protocol):
             EparchError: it cannot be found.
         """
 
+    def read(self, type_: str, name: str) -> BlockDocument:
+        """The block of that type and name, with its secrets.
+
+        Raises:
+            EparchError: it cannot be found.
+        """
+
+    def hide(self, text: str) -> str:
+        """``text`` without the secrets of all that was read."""
+
 
 class NoReferences:
     """For a caller that can fetch neither blocks nor variables: every reference is refused."""
 
     def block(self, name: str) -> Any:
         """Refuse the block."""
-        raise StepFailed(
-            f"The block '{name}' cannot be read here",
-            why="nothing that keeps blocks is connected",
-            fix="use an environment variable instead: {{ $NAME }}",
-        )
+        raise _unconnected("block", name)
 
     def variable(self, name: str) -> Any:
         """Refuse the variable."""
-        raise StepFailed(
-            f"The variable '{name}' cannot be read here",
-            why="nothing that keeps variables is connected",
-            fix="use an environment variable instead: {{ $NAME }}",
-        )
+        raise _unconnected("variable", name)
+
+    def read(self, type_: str, name: str) -> BlockDocument:
+        """Refuse the block."""
+        raise _unconnected("block", f"{type_}/{name}")
+
+    def hide(self, text: str) -> str:
+        """``text``: nothing was read."""
+        return text
+
+
+def _unconnected(kind: str, name: str) -> StepFailed:
+    return StepFailed(
+        f"The {kind} '{name}' cannot be read here",
+        why=f"nothing that keeps {kind}s is connected",
+        fix="use an environment variable instead: {{ $NAME }}",
+    )
+
+
+REFERENCES: ContextVar[References] = ContextVar("REFERENCES", default=NoReferences())  # noqa: B039  has no state
+"""What the step that runs now can read; the runner sets it."""
 
 
 def run_steps(
@@ -83,7 +111,8 @@ def run_steps(
 ) -> dict[str, Any]:
     """Run ``steps`` one after the other; nothing runs after one that failed.
 
-    A step is ``{name: arguments}``. Its outputs are known to those after it by their own names, where the
+    A step is ``{name: arguments}``. Secrets of the blocks that it names are in no line and no error that it
+    causes. Its outputs are known to those after it by their own names, where the
     last step wins, and by its ``id``. ``upstream`` holds outputs from before; ``environ`` is
     ``os.environ`` unless given, read anew for each step, as steps may change it.
 
@@ -94,8 +123,10 @@ def run_steps(
         StepFailed: a step cannot be run, or failed; the message begins with its place and name.
     """
     outputs: dict[str, Any] = dict(upstream or {})
-    resolved = _Resolver(outputs, references or NoReferences(), environ)
-    token = OUTPUT.set(on_output) if on_output is not None else None
+    known = references or NoReferences()
+    resolved = _Resolver(outputs, known, environ)
+    output = on_output or OUTPUT.get()
+    told, read = OUTPUT.set(lambda line: output(known.hide(line))), REFERENCES.set(known)
     try:
         for number, step in enumerate(steps, 1):
             if not step:
@@ -106,8 +137,8 @@ def run_steps(
                 raise StepFailed(f"Step {number}: {error.message}", why=error.why, fix=error.fix) from error
             _run_step(f"Step {number} ({name.rpartition('.')[2]})", name, arguments, resolved)
     finally:
-        if token is not None:
-            OUTPUT.reset(token)
+        OUTPUT.reset(told)
+        REFERENCES.reset(read)
     return outputs
 
 
@@ -142,14 +173,30 @@ def _run_step(label: str, name: str, arguments: dict[str, Json], resolved: _Reso
         given = resolved.fill(arguments)
         _check_arguments(function, name, given)
         result = _finish(function(**given))
-    except EparchError as error:
-        raise StepFailed(f"{label}: {error.message}", why=error.why, fix=error.fix) from error
     except Exception as error:
-        raise StepFailed(f"{label}: {type(error).__name__}: {error}", why=f"'{name}' raised it") from error
+        failed = _failed(label, name, error, resolved.references.hide)
+        # A traceback also shows what led to an error; a secret in it must not.
+        raise failed from (error if _is_fit(error, resolved.references.hide) else None)
     if isinstance(result, Mapping):
         if reserved["id"]:
             resolved.outputs[str(reserved["id"])] = dict(result)
         resolved.outputs.update(result)
+
+
+def _failed(label: str, name: str, error: Exception, hide: Callable[[str], str]) -> StepFailed:
+    if isinstance(error, EparchError):
+        message, why, fix = error.message, error.why, error.fix
+    else:
+        message, why, fix = f"{type(error).__name__}: {error}", f"'{name}' raised it", ""
+    return StepFailed(f"{label}: {hide(message)}", why=hide(why), fix=hide(fix))
+
+
+def _is_fit(error: Exception, hide: Callable[[str], str]) -> bool:
+    """Whether the traceback of ``error``, with all that led to it, shows no secret."""
+    from traceback import format_exception
+
+    text = "".join(format_exception(error))
+    return hide(text) == text
 
 
 class _Resolver:

@@ -8,15 +8,16 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 from eparch.core.deployments import Deployment, Flow
-from eparch.core.errors import Invalid
+from eparch.core.errors import BadRequest, Invalid, NotFound, TemplateInvalid
 from eparch.core.job_templates import Layer, Resolved, render_job
-from eparch.core.model import UNSET, Json, Value
+from eparch.core.model import Json, Value
 from eparch.core.pools import WorkPool
 from eparch.core.runs import FlowRun
-from eparch.core.templates import Kind, Placeholder, find, placeholders, render
+from eparch.core.templates import Kind, Lookup, Path, Placeholder, find, render
 from eparch.settings import TABLE, Settings
 from eparch.version import __version__
 
@@ -62,16 +63,34 @@ class Assignment(Value, frozen=True, kw_only=True):
     """Fencing token of the claim; None where a server knows none."""
 
 
+class References(Protocol):
+    """Where the values of blocks and variables come from; ``eparch.steps.references`` has one."""
+
+    def block(self, name: str) -> Any:
+        """What ``<type-slug>.<name>[.path]`` holds; an ``EparchError`` if there is none."""
+
+    def variable(self, name: str) -> Any:
+        """The value of a variable; an ``EparchError`` if there is none."""
+
+    def document(self, reference: Mapping[str, Any]) -> Any:
+        """The data of the block of ``{"$ref": reference}``; an ``EparchError`` if there is none."""
+
+
 def make_job(
-    assignment: Assignment, environment: Mapping[str, str], template: Mapping[str, Json]
+    assignment: Assignment,
+    environment: Mapping[str, str],
+    template: Mapping[str, Json],
+    references: References | None = None,
 ) -> dict[str, Json]:
     """The job configuration of a run: ``template`` with every layer, and what every job has.
 
     ``environment`` is ``client_environment``. ``template`` is the pool's base job template, or the default
-    one where the pool has none.
+    one where the pool has none. ``references`` answer for blocks and variables (row P10): here, when the job
+    is about to start, and nowhere before, so that what they hold is stored nowhere.
 
     Raises:
         Invalid: a job variable is unknown, or refers to something that cannot be read here.
+        EparchError: a block or variable is not there, or the server cannot be asked.
     """
     deployment, flow_run = assignment.deployment, assignment.flow_run
     layers = [
@@ -79,8 +98,7 @@ def make_job(
         Layer(name="run", values=dict(flow_run.job_variables or {})),
     ]
     rendered, resolved = render_job(dict(template), layers)
-    _refuse_references(rendered)
-    job: dict[str, Json] = render(rendered, _context_of(assignment), unset="keep", kinds={Kind.CTX})
+    job: dict[str, Json] = _filled(rendered, _lookup(assignment, references), references)
     job["name"] = job.get("name") or flow_run.name
     job["labels"] = labels_of(assignment) | {
         str(key): str(value) for key, value in _mapping(job, "labels").items()
@@ -200,8 +218,8 @@ def _attribution(assignment: Assignment) -> dict[str, str]:
     return told
 
 
-def _context_of(assignment: Assignment) -> Any:
-    """A lookup of ``{{ ctx.flow.* }}``, ``{{ ctx.flow_run.* }}`` and ``{{ ctx.deployment.* }}`` (row W25)."""
+def _lookup(assignment: Assignment, references: References | None) -> Lookup:
+    """What ``{{ ctx.flow.* }}`` and so on (row W25), blocks and variables stand for."""
     import msgspec
 
     known = {
@@ -215,42 +233,41 @@ def _context_of(assignment: Assignment) -> Any:
     }
 
     def lookup(found: Placeholder) -> Any:
-        return find(values, found.key) if found.kind is Kind.CTX else UNSET
+        if found.kind is Kind.CTX:
+            return find(values, found.key)
+        if references is None:
+            raise Invalid(f"'{found.name}' cannot be read", why="no server is asked for it")
+        return references.block(found.key) if found.kind is Kind.BLOCK else references.variable(found.key)
 
     return lookup
 
 
-def _refuse_references(job: Mapping[str, Json]) -> None:
-    """Refuse what only a server with blocks and variables can answer: a job must never run with half of
-    it.
-    """
-    for found in placeholders(dict(job)):
-        if found.kind in (Kind.BLOCK, Kind.VARIABLE):
-            raise Invalid(
-                f"The job variable at '{_dotted(found.path)}' refers to '{found.name}', which cannot be read",
-                why="this worker reads no blocks and no variables",
-                fix="give the value itself, or pass it to the worker as an environment variable",
-            )
-    for path in _references(job, ()):
-        raise Invalid(
-            f"The job variable at '{_dotted(path)}' refers to a block, which cannot be read here",
-            why="this worker reads no blocks",
-            fix="give the value itself",
-        )
+_SUBMITTED = frozenset({Kind.CTX, Kind.BLOCK, Kind.VARIABLE})
+"""What a placeholder of a job may ask for when the job is submitted."""
 
 
-def _references(value: Json, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
+def _filled(value: Json, lookup: Lookup, references: References | None, path: Path = ()) -> Any:
+    """``value`` with all that is known when it is submitted; what was put in is not looked at again."""
     if isinstance(value, Mapping):
         reference = value.get("$ref")
-        if isinstance(reference, Mapping) and "block_document_id" in reference:
-            yield path
-            return
-        for key, item in value.items():
-            yield from _references(item, (*path, key))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _references(item, (*path, index))
+        if isinstance(reference, Mapping):
+            with _placed(path):
+                if references is None:
+                    raise Invalid("A block cannot be read", why="no server is asked for it")
+                return references.document(reference)
+        return {key: _filled(item, lookup, references, (*path, key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, lookup, references, (*path, at)) for at, item in enumerate(value)]
+    with _placed(path):
+        return render(value, lookup, unset="keep", kinds=_SUBMITTED)
 
 
-def _dotted(path: Sequence[str | int]) -> str:
-    return ".".join(str(part) for part in path)
+@contextmanager
+def _placed(path: Path) -> Iterator[None]:
+    """Let an error say which part of the job asked."""
+    try:
+        yield
+    except (NotFound, Invalid, BadRequest, TemplateInvalid) as error:
+        place = f"The job's '{'.'.join(str(part) for part in path)}' cannot be filled in"
+        why = f"{error.message} {error.why}".strip()
+        raise Invalid(place, why=why, fix=error.fix) from error

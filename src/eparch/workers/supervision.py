@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
+
+import msgspec
 
 from eparch.client.retries import Fault, Retries
 from eparch.core import calls
@@ -29,6 +32,7 @@ from eparch.core.model import new_id
 from eparch.core.pools import ClaimedRun, ClaimRef, ShownToken, WorkPool
 from eparch.core.runs import FlowRun, FlowRunUpdate, SetState, SetStateStatus
 from eparch.core.states import State, StateCreate, StateDetails
+from eparch.steps.references import ServerReferences
 from eparch.workers.decisions import StopReason, decide_after_exit, decide_after_failed_start
 from eparch.workers.infrastructure import Exit, Infrastructure, explain_exit
 from eparch.workers.jobs import Assignment, make_job
@@ -69,6 +73,8 @@ class Held:
     reason: StopReason | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     stopper: threading.Thread | None = None
+    hide: Callable[[str], str] = str
+    """Takes the secrets that its job was given out of a text."""
 
     @property
     def run(self) -> FlowRun:
@@ -184,8 +190,9 @@ class Supervisor:
             return stopped
         except Exception as error:
             if not isinstance(error, EparchError):
-                logger.exception("The job of the run %s could not be started", held.run.name)
-            return error
+                trace = held.hide("".join(traceback.format_exception(error)))
+                logger.error("The job of the run %s could not be started\n%s", held.run.name, trace)
+            return _hidden(error, held.hide)
         self.log.write(held.run.id, f"The job of the flow run '{held.run.name}' was started as {handle}")
         try:
             seen = self.infrastructure.watch(handle)
@@ -196,10 +203,11 @@ class Supervisor:
             stopper = held.stopper
         if stopper is not None:
             stopper.join()
-        return seen
+        return msgspec.structs.replace(seen, stderr=held.hide(seen.stderr))
 
     def _job(self, held: Held) -> dict[str, Any]:
-        pool = self.pool()
+        pool, references = self.pool(), ServerReferences(self.sender)
+        held.hide = references.hide
         assignment = Assignment(
             flow_run=held.run,
             pool=pool,
@@ -209,7 +217,7 @@ class Supervisor:
             token=held.token,
         )
         template = pool.base_job_template or self.infrastructure.base_job_template
-        return make_job(assignment, self.environment, template)
+        return make_job(assignment, self.environment, template, references)
 
     def _record(self, held: Held, handle: str) -> None:
         """Store the handle on the run, before user code can begin (row W22)."""
@@ -285,3 +293,12 @@ class Supervisor:
             except EparchError as error:
                 logger.warning("The server refused %s %s: %s", call.method, call.path, error)
                 return None
+
+
+def _hidden(error: Exception, hide: Callable[[str], str]) -> Exception:
+    """``error`` without secrets: it becomes a line of the run's log and its state."""
+    if isinstance(error, EparchError):
+        error.message, error.why, error.fix = hide(error.message), hide(error.why), hide(error.fix)
+        error.args = (error.message,)
+        return error
+    return error if hide(repr(error)) == repr(error) else InfrastructureError(hide(repr(error)))

@@ -1,0 +1,249 @@
+"""Code from where a storage block says, or from any URL that fsspec knows (row D20, features 1.5).
+
+Owns which kinds of blocks can pull code and what each one's fields mean: those of Prefect 2 and 3 and of its
+collections. Does not own git, see ``git``, nor reading blocks, see ``references``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from eparch.core.blocks import BlockDocument
+from eparch.core.errors import StepFailed, did_you_mean
+from eparch.core.ignoring import Ignored, read_ignored
+from eparch.steps.git import git_clone
+from eparch.steps.runner import REFERENCES
+
+IGNORE_FILE = ".prefectignore"
+"""Names what is not copied, as ``.gitignore`` does."""
+
+Data = Mapping[str, Any]
+
+
+def pull_with_block(block_type_slug: str, block_document_name: str) -> dict[str, str]:
+    """Bring the code that a storage block keeps into a directory of its own.
+
+    Returns:
+        ``directory``: where it is, relative to the working directory.
+
+    Raises:
+        StepFailed: blocks of that type keep no code, or it could not be brought.
+        EparchError: the block cannot be read.
+    """
+    pull = KINDS.get(block_type_slug)
+    if pull is None:
+        raise StepFailed(
+            f"A block of the type '{block_type_slug}' cannot pull code",
+            why=f"these can: {', '.join(sorted(KINDS))}",
+            fix=did_you_mean(block_type_slug, KINDS),
+        )
+    document = REFERENCES.get().read(block_type_slug, block_document_name)
+    target = Path(f"{block_type_slug}-{block_document_name}")
+    try:
+        return pull(_Kept(document), target)
+    except KeyError as error:
+        raise StepFailed(
+            f"The block '{block_type_slug}/{block_document_name}' has no {error}",
+            why="nothing says where the code is",
+        ) from error
+
+
+def pull_from_remote_storage(url: str, **settings: Any) -> dict[str, str]:
+    """Bring the files below ``url`` into a directory; ``settings`` go to fsspec, which opens it.
+
+    Returns:
+        ``directory``: where they are, relative to the working directory.
+
+    Raises:
+        StepFailed: a library for this kind of URL is missing, or the files could not be brought.
+    """
+    parts = urlsplit(url)
+    if not parts.scheme:
+        raise StepFailed(f"'{url}' is no URL", fix="write its scheme, as in s3://bucket/folder")
+    name = "-".join(part for part in (parts.netloc.rpartition("@")[2], *parts.path.split("/")) if part)
+    return _copy_remote(url, settings, Path(name or parts.scheme))
+
+
+class _Kept(dict[str, Any]):
+    """The data of a block; a field that is empty is not there."""
+
+    def __init__(self, document: BlockDocument) -> None:
+        super().__init__({name: value for name, value in document.data.items() if value not in (None, "")})
+
+
+def _copy_local(data: Data, target: Path) -> dict[str, str]:
+    source = Path(str(data.get("basepath", "."))).expanduser().resolve()
+    if not source.is_dir():
+        raise StepFailed(f"The block's folder '{source}' is not there", why="no such directory here")
+    into = target.resolve()
+    if into == source or into in source.parents:
+        raise StepFailed(f"The block's folder '{source}' lies where its copy would be")
+    ignored = _ignored(source)
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        places = {name: Path(folder, name) for name in names}
+        return {
+            name
+            for name, place in places.items()
+            # A copy is made within the folder itself where that is the working directory.
+            if place == into or ignored(place.relative_to(source).as_posix(), place.is_dir())
+        }
+
+    _clear(target)
+    try:
+        shutil.copytree(source, target, symlinks=True, ignore=left_out)
+    except (OSError, shutil.Error) as error:
+        raise StepFailed(f"'{source}' could not be copied", why=str(error)) from error
+    return {"directory": str(target)}
+
+
+def _ignored(source: Path) -> Ignored:
+    try:
+        text = (source / IGNORE_FILE).read_text()
+    except FileNotFoundError:
+        text = ""
+    except (OSError, ValueError) as error:
+        raise StepFailed(f"'{IGNORE_FILE}' of '{source}' cannot be read", why=str(error)) from error
+    return read_ignored(text)
+
+
+def _clear(target: Path) -> None:
+    """Nothing of an older copy stays."""
+    if target.is_symlink() or target.is_file():
+        target.unlink()
+    elif target.exists():
+        shutil.rmtree(target)
+
+
+def _copy_remote(url: str, settings: Data, target: Path) -> dict[str, str]:
+    scheme = urlsplit(url).scheme
+    try:
+        import fsspec
+    except ImportError as error:
+        raise StepFailed(
+            f"Files cannot be brought from {scheme}:// here",
+            why="fsspec is not installed",
+            fix=f"install {_extra(scheme)}",
+        ) from error
+    try:
+        files, root = fsspec.core.url_to_fs(url, **settings)
+        _clear(target)
+        target.mkdir(parents=True)
+        files.get(root.rstrip("/") + "/", f"{target}/", recursive=True)
+    except ImportError as error:
+        raise StepFailed(
+            f"Files cannot be brought from {scheme}:// here", why=str(error), fix=f"install {_extra(scheme)}"
+        ) from error
+    except Exception as error:  # whatever library opens this kind of URL raises its own
+        raise StepFailed(
+            f"Files could not be brought from {scheme}://", why=f"{type(error).__name__}: {error}"
+        ) from error
+    return {"directory": str(target)}
+
+
+def _extra(scheme: str) -> str:
+    """What brings the library for URLs of that scheme."""
+    libraries = {
+        "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs",
+        "adl": "adlfs", "smb": "smbprotocol", "sftp": "paramiko", "ssh": "paramiko",
+    }  # fmt: skip
+    library = libraries.get(scheme)
+    return f"eparch[storage] and {library}" if library else "eparch[storage]"
+
+
+def _remote(data: Data, target: Path) -> dict[str, str]:
+    return _copy_remote(str(data["basepath"]), data.get("settings") or {}, target)
+
+
+def _smb(data: Data, target: Path) -> dict[str, str]:
+    settings = _settings(data, username="smb_username", password="smb_password", port="smb_port")  # noqa: S106  names
+    return _copy_remote(f"smb://{data['smb_host']}/{str(data['share_path']).strip('/')}", settings, target)
+
+
+def _s3(data: Data, target: Path) -> dict[str, str]:
+    keys = data.get("credentials") or data
+    settings = _settings(
+        keys,
+        key="aws_access_key_id",
+        secret="aws_secret_access_key",  # noqa: S106  the name of a field
+        token="aws_session_token",  # noqa: S106  the name of a field
+    )
+    parameters = keys.get("aws_client_parameters") or {}
+    more = {name: parameters[name] for name in ("endpoint_url",) if parameters.get(name)}
+    client = {"region_name": keys["region_name"]} if keys.get("region_name") else {}
+    more |= {"client_kwargs": client} if client else {}
+    return _copy_remote(_place("s3", data, "bucket_name", "bucket_folder"), {**settings, **more}, target)
+
+
+def _gcs(data: Data, target: Path) -> dict[str, str]:
+    keys = data.get("gcp_credentials") or data
+    settings = _settings(keys, project="project", token="service_account_info")  # noqa: S106  the name of a field
+    if isinstance(token := settings.get("token"), str):
+        from eparch.core.model import decode
+
+        settings["token"] = decode(token)
+    elif keys.get("service_account_file"):
+        settings["token"] = keys["service_account_file"]
+    return _copy_remote(_place("gs", data, "bucket", "bucket_folder"), settings, target)
+
+
+def _azure(data: Data, target: Path) -> dict[str, str]:
+    keys = data.get("credentials") or data
+    named = {
+        "connection_string": "connection_string",
+        "account_name": "account_name",
+        "account_key": "account_key",
+    }
+    olden = {name: f"azure_storage_{name}" for name in named}
+    settings = _settings(keys, **named) or _settings(keys, **olden)
+    return _copy_remote(_place("az", data, "container_name", "base_folder"), settings, target)
+
+
+def _place(scheme: str, data: Data, bucket: str, folder: str) -> str:
+    """The URL of a bucket; ``bucket_path`` is how blocks of Prefect 2 say both."""
+    path = str(data.get("bucket_path") or f"{data[bucket]}/{data.get(folder, '')}")
+    return f"{scheme}://{path.strip('/')}"
+
+
+def _settings(data: Data, **named: str) -> dict[str, Any]:
+    """Settings by the fields that hold them, without those that are empty."""
+    return {name: data[field] for name, field in named.items() if data.get(field)}
+
+
+def _repository(url: str, credentials: str = "credentials") -> Callable[[Data, Path], dict[str, str]]:
+    """Pulls from git; ``url`` and ``credentials`` name the block's fields."""
+
+    def pull(data: Data, target: Path) -> dict[str, str]:
+        found, token = data.get(credentials) or {}, data.get("access_token")
+        given = found if isinstance(found, Mapping) and any(found.values()) else None
+        return git_clone(
+            str(data[url]),
+            branch=data.get("reference"),
+            access_token=None if given else token,
+            credentials=given,
+            clone_directory_name=str(target),
+        )
+
+    return pull
+
+
+KINDS: dict[str, Callable[[Data, Path], dict[str, str]]] = {
+    "local-file-system": _copy_local,
+    "remote-file-system": _remote,
+    "smb": _smb,
+    "s3": _s3,
+    "s3-bucket": _s3,
+    "gcs": _gcs,
+    "gcs-bucket": _gcs,
+    "azure": _azure,
+    "azure-blob-storage-container": _azure,
+    "github": _repository("repository"),
+    "github-repository": _repository("repository_url"),
+    "gitlab-repository": _repository("repository"),
+    "bitbucket-repository": _repository("repository", "bitbucket_credentials"),
+}
+"""Slug of a block type -> what brings its code into a directory."""
