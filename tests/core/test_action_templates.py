@@ -33,6 +33,7 @@ NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 RUN = UUID("0195a1b2-0000-7000-8000-000000000001")
 FLOW = UUID("0195a1b2-0000-7000-8000-000000000002")
 EVENT = ReceivedEvent(
+    id=UUID("0195a1b2-0000-7000-8000-000000000003"),
     occurred=NOW,
     received=NOW,
     event="prefect.flow-run.Failed",
