@@ -9,12 +9,13 @@ from uuid import UUID
 
 from msgspec.structs import asdict
 
-from eparch.api.request import Disconnected, Request, found
+from eparch.api.request import Answer, Disconnected, Request, found
 from eparch.api.router import handles
 from eparch.core import calls
 from eparch.core.errors import NotFound
 from eparch.core.filters import Query
 from eparch.core.infrastructure_types import NAMES, read_type
+from eparch.core.job_templates import WARNING_HEADER, warnings_of
 from eparch.core.model import Json
 from eparch.core.pools import (
     ClaimRuns,
@@ -36,6 +37,9 @@ from eparch.store import pools
 VIEWS = ("aggregate-worker-metadata", "aggregate-block-metadata", "aggregate-flow-metadata", "demo-flows")
 """Names of views that clients ask for; only the first has something here."""
 
+MAX_WARNING = 2000
+"""Characters of a header."""
+
 EVER = datetime(9999, 1, 1, tzinfo=UTC)
 """Who polls without `scheduled_before` is told of every planned run, as by Prefect's server."""
 
@@ -54,9 +58,17 @@ async def read_collection_view(request: Request, view: str) -> dict[str, Json]:
 
 
 @handles(calls.create_work_pool)
-async def create_work_pool(request: Request, body: WorkPoolCreate) -> Any:
+async def create_work_pool(request: Request, body: WorkPoolCreate) -> Answer:
     """Make a pool with its default queue."""
-    return await request.write(changes.create_pool, body, request.now)
+    made = await request.write(changes.create_pool, body, request.now)
+    return Answer(201, made, _warning(body.base_job_template))
+
+
+def _warning(template: Any) -> dict[str, str]:
+    """The header that tells what is odd about a template; none if nothing is (row P6)."""
+    said = "; ".join(warnings_of(template)) if template else ""
+    text = " ".join(said.encode("ascii", "replace").decode().split())[:MAX_WARNING]
+    return {WARNING_HEADER: text} if text else {}
 
 
 @handles(calls.read_work_pool)
@@ -66,9 +78,10 @@ async def read_work_pool(request: Request, name: str) -> Any:
 
 
 @handles(calls.update_work_pool)
-async def update_work_pool(request: Request, name: str, body: WorkPoolUpdate) -> None:
+async def update_work_pool(request: Request, name: str, body: WorkPoolUpdate) -> Answer:
     """Change what the body names."""
     await request.write(changes.update_pool, name, body, request.now)
+    return Answer(204, None, _warning(body.base_job_template))
 
 
 @handles(calls.delete_work_pool)

@@ -2,7 +2,8 @@
 
 Owns the rules of rows P2-P9: what is wrong with a template, the order of the layers, how they merge, and
 which layer won. Does not fetch blocks or variables: references (``{"$ref": ...}``,
-``{{ prefect.blocks... }}``) go through as written. Placeholders themselves are in ``templates``.
+``{{ prefect.blocks... }}``) go through as written. Placeholders themselves are in ``templates``, where each
+value of a job came from in ``job_origins``.
 """
 
 from __future__ import annotations
@@ -10,13 +11,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
+from eparch.core.deployments import Deployment, Flow
 from eparch.core.errors import Invalid, did_you_mean
 from eparch.core.json_schema import check_schema, mistakes
 from eparch.core.model import Json, Value
-from eparch.core.templates import RESOLVABLE, Kind, Path, lookup_in, placeholders, render, split
+from eparch.core.pools import WorkPool
+from eparch.core.runs import FlowRun
+from eparch.core.templates import Kind, Path, Placeholder, lookup_in, placeholders, render, split
 
 POOL = "pool"
 """The name of the layer of the pool's own defaults."""
+
+VARIABLES = frozenset({Kind.OUTPUT})
+"""Placeholders that ``render_job`` fills in. References are fetched by the worker; a filter here is a Go
+template in some command, not ours.
+"""
+
+
+WARNING_HEADER = "x-eparch-warning"
+"""Carries ``warnings_of`` a template in the answer to who saved it (row P6)."""
+
+CONTEXT: dict[str, type[Value]] = {
+    "flow": Flow,
+    "flow_run": FlowRun,
+    "deployment": Deployment,
+    "work_pool": WorkPool,
+}
+"""What ``{{ ctx.* }}`` may name (row W25)."""
 
 
 class Severity(StrEnum):
@@ -33,6 +54,13 @@ class Problem(Value, frozen=True, kw_only=True):
     message: str
     path: Path = ()
     fix: str = ""
+
+    @property
+    def text(self) -> str:
+        """All of it in one line: ``message (at job_configuration.command; Did you mean 'image'?)``."""
+        place = "at " + ".".join(map(str, self.path)) if self.path else ""
+        more = "; ".join(part for part in (place, self.fix) if part)
+        return f"{self.message} ({more})" if more else self.message
 
 
 class Layer(Value, frozen=True, kw_only=True):
@@ -79,6 +107,11 @@ def check_template(base_job_template: dict[str, Json]) -> list[Problem]:
     ]
 
 
+def warnings_of(base_job_template: dict[str, Json]) -> list[str]:
+    """What people should know of a template that can be saved, such as a variable without effect (row P6)."""
+    return [one.text for one in check_template(base_job_template) if one.severity is Severity.WARNING]
+
+
 def check_values(schema: dict[str, Json], values: dict[str, Json], *, required: bool) -> list[Problem]:
     """How job variables break the schema of their pool: types always, missing ones if ``required`` (row P9).
 
@@ -118,6 +151,19 @@ def unknown_variables(schema: dict[str, Json], values: Iterable[str]) -> list[Pr
             known = f"It has: {', '.join(sorted(properties)) or 'none'}"
             found.append(Problem(message=message, path=(key,), fix=hint or known))
     return found
+
+
+def check_layers(schema: dict[str, Json], layers: Iterable[Layer], *, required: bool) -> list[Problem]:
+    """What is wrong with the job variables of all ``layers`` together (rows P5, P9, P11)."""
+    given = list(layers)
+    unknown = unknown_variables(schema, dict.fromkeys(key for layer in given for key in layer.values))
+    names = {problem.path[0] for problem in unknown}
+    known = [
+        Layer(name=layer.name, values={key: value for key, value in layer.values.items() if key not in names})
+        for layer in given
+    ]
+    resolved = resolve_variables(schema, *known)
+    return [*unknown, *check_values(schema, resolved.values, required=required)]
 
 
 def resolve_variables(schema: dict[str, Json], *layers: Layer) -> Resolved:
@@ -164,18 +210,30 @@ def render_job(
     A literal ``env`` mapping in ``job_configuration`` keeps its keys and takes those of the variable ``env``.
 
     Raises:
-        Invalid: a layer has a variable that the pool does not offer.
+        Invalid: a layer has a variable that the pool does not offer, or this is no template at all.
     """
-    schema = base_job_template.get("variables") or {}
-    configuration = base_job_template.get("job_configuration") or {}
+    schema, configuration = parts_of(base_job_template)
     resolved = resolve_variables(schema, *layers)
-    # References are fetched by the worker; a filter here is a Go template in some command, not ours.
-    kinds = RESOLVABLE - {Kind.BLOCK, Kind.VARIABLE, Kind.ENV, Kind.FILTER}
-    rendered: dict[str, Json] = render(configuration, lookup_in(resolved.values), kinds=kinds)
+    rendered: dict[str, Json] = render(configuration, lookup_in(resolved.values), kinds=VARIABLES)
     env = resolved.values.get("env")
     if isinstance(rendered.get("env"), dict) and isinstance(configuration["env"], dict) and env:
         rendered["env"] = rendered["env"] | env
     return rendered, resolved
+
+
+def parts_of(base_job_template: dict[str, Json]) -> tuple[dict[str, Json], dict[str, Json]]:
+    """``variables`` and ``job_configuration`` of a template; what is missing or null is empty.
+
+    Raises:
+        Invalid: one of them is something else than a mapping.
+    """
+    parts = []
+    for key in ("variables", "job_configuration"):
+        part = base_job_template.get(key)
+        if part is not None and not isinstance(part, dict):
+            raise Invalid(f"'{key}' of the base job template must be a mapping, not {type(part).__name__}")
+        parts.append(part or {})
+    return parts[0], parts[1]
 
 
 class _Merge:
@@ -255,6 +313,9 @@ def _placeholder_problems(configuration: dict[str, Json], properties: dict[str, 
         if found.kind is Kind.FILTER:
             message = f"'{found.text}' is left as it is: a placeholder is a name only"
             yield Problem(severity=Severity.WARNING, message=message, path=path)
+        elif found.kind is Kind.CTX and (hint := _unknown_context(found)) is not None:
+            message = f"The placeholder '{found.text}' stands for nothing that a run has"
+            yield Problem(severity=Severity.WARNING, message=message, path=path, fix=hint)
         elif found.kind is Kind.OUTPUT and found.name not in properties and found.parts[0] not in properties:
             yield Problem(
                 message=f"The placeholder '{found.text}' has no variable '{found.parts[0]}'",
@@ -262,6 +323,18 @@ def _placeholder_problems(configuration: dict[str, Json], properties: dict[str, 
                 fix=did_you_mean(found.parts[0], properties)
                 or f"declare '{found.parts[0]}' under 'variables.properties'",
             )
+
+
+def _unknown_context(found: Placeholder) -> str | None:
+    """What to write instead of a ``{{ ctx.* }}`` that nothing answers (row W25); None if it is known."""
+    head, *rest = found.parts
+    kind = CONTEXT.get(head)
+    if kind is None:
+        return did_you_mean(head, CONTEXT) or f"known are: {', '.join(f'ctx.{one}' for one in CONTEXT)}"
+    fields = kind.__struct_fields__
+    if not rest or rest[0] in fields:
+        return None
+    return did_you_mean(rest[0], fields) or f"'ctx.{head}' has: {', '.join(sorted(fields))}"
 
 
 def _unused(configuration: dict[str, Json], properties: dict[str, Json]) -> Iterator[Problem]:

@@ -220,14 +220,20 @@ def _check_job(
     template = yield from pools.read_template(queue["work_pool_id"])
     if template is None:
         return None
-    check_job_variables(template[0], deployment.job_variables, own or {}, required=True)
+    pool = queue["work_pool_name"]
+    check_job_variables(template[0], deployment.job_variables, own or {}, required=True, pool=pool)
     return template[1]
 
 
 def check_job_variables(
-    template: dict[str, Any], deployed: dict[str, Any], own: dict[str, Any], *, required: bool
+    template: dict[str, Any],
+    deployed: dict[str, Any],
+    own: dict[str, Any],
+    *,
+    required: bool,
+    pool: str | None = None,
 ) -> None:
-    """Whether job variables fit the pool's base job template (rows P5, P9, P11).
+    """Whether job variables fit the base job template of ``pool`` (rows P5, P9, P11, P22).
 
     Raises:
         Conflict: they do not; every mistake is named.
@@ -235,19 +241,14 @@ def check_job_variables(
     schema = template.get("variables")
     if not schema:
         return
-    unknown = job_templates.unknown_variables(schema, {**deployed, **own})
-    names = {problem.path[0] for problem in unknown}
-    layers = [
-        Layer(name=name, values={key: value for key, value in values.items() if key not in names})
-        for name, values in (("deployment", deployed), ("run", own))
-    ]
-    resolved = job_templates.resolve_variables(schema, *layers)
-    wrong = job_templates.check_values(schema, resolved.values, required=required)
-    problems = [p for p in (*unknown, *wrong) if p.severity is Severity.ERROR]
+    layers = [Layer(name="deployment", values=deployed), Layer(name="run", values=own)]
+    found = job_templates.check_layers(schema, layers, required=required)
+    problems = [p for p in found if p.severity is Severity.ERROR]
     if problems:
         said = ". ".join(p.message.rstrip(".") for p in problems)
         fix = " ".join(dict.fromkeys(p.fix for p in problems if p.fix))
-        raise Conflict(f"Job variables do not fit the work pool: {said}.", fix=fix)
+        where = f"the work pool '{pool}'" if pool else "the work pool"
+        raise Conflict(f"Job variables do not fit {where}: {said}.", fix=fix)
 
 
 def insert_run(

@@ -216,8 +216,9 @@ def _check(columns: dict[str, Any], queue_id: UUID | None, now: datetime) -> Ste
     if queue_id is not None:
         queue = yield from pools.read_queue(queue_id, now)
         template = (yield from pools.read_template(queue["work_pool_id"])) if queue else None
-        if template is not None:
-            check_job_variables(template[0], columns["job_variables"], {}, required=False)
+        if template is not None and queue is not None:
+            pool = queue["work_pool_name"]
+            check_job_variables(template[0], columns["job_variables"], {}, required=False, pool=pool)
 
 
 def _schedule(body: DeploymentScheduleCreate, now: datetime) -> DeploymentSchedule:

@@ -58,9 +58,9 @@ def _check_template(template: dict[str, Any]) -> None:
             raise Invalid(
                 "The `base_job_template` must contain both a `job_configuration` key and a `variables` key."
             )
-    errors = [p for p in check_template(template) if p.severity is Severity.ERROR]
+    errors = [p.text for p in check_template(template) if p.severity is Severity.ERROR]
     if errors:
-        raise Invalid("The base job template is not valid: " + " ".join(str(p.message) for p in errors))
+        raise Invalid(f"The base job template is not valid: {'. '.join(errors)}.")
 
 
 def update_pool(name: str, patch: WorkPoolUpdate, now: datetime) -> Steps[None]:
