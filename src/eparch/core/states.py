@@ -165,7 +165,8 @@ class State(Value, frozen=True, kw_only=True):
             RunError: the run did not complete and ``raise_on_failure`` is true.
             MissingResult: the value was not kept, or not where this process can read it.
         """
-        if isinstance(self.data, Outcome):
+        # A dict of the wire has a ``get`` too, and is no outcome.
+        if not isinstance(self.data, dict) and isinstance(self.data, Outcome):
             return self.data.get(raise_on_failure)
         if self.type is StateType.COMPLETED:
             raise MissingResult(f"The result of the state {self.name!r} was not kept.")
