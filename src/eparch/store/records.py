@@ -17,9 +17,9 @@ from eparch.core.records import Artifact, LogCreate
 from eparch.store import tables as t
 from eparch.store.dialect import AnyOf, NextPosition
 from eparch.store.positions import LOG_FIELDS
-from eparch.store.rows import id_of, names
+from eparch.store.rows import names
 from eparch.store.statement import Note, Statement, Steps, delete, insert, param, update
-from eparch.store.where import bind, bind_all, ids_of
+from eparch.store.where import bind, bind_all
 
 _log, _event, _artifact = t.log, t.event, t.artifact
 
@@ -27,8 +27,6 @@ LOGS: sa.Select[Any] = sa.select(
     *(c for c in _log.columns if c.name != "position"), _log.c.created.label("updated")
 )
 _LOG_KEYS = names(LOGS)
-FAR = 1000
-"""Lines before a page from which on it is far behind."""
 ARTIFACTS: sa.Select[Any] = sa.select(*_artifact.columns)
 _ARTIFACT_KEYS = names(ARTIFACTS)
 LATEST: sa.Select[Any] = sa.select(*_artifact.columns, _artifact.c.id.label("latest_id"))
@@ -75,7 +73,6 @@ def _adding(table: sa.Table) -> Statement:
 
 _ADD_LOG = _adding(_log)
 _ADD_EVENT = _adding(_event)
-_LOGS_BY_ID = Statement(LOGS.where(AnyOf(_log.c.id, "ids")), wire=True)
 _KNOWN = Statement(sa.select(_event.c.id).where(AnyOf(_event.c.id, "ids")))
 
 _PAYLOADS = Statement(sa.select(_event.c.id, _event.c.payload).where(AnyOf(_event.c.id, "ids")))
@@ -105,17 +102,9 @@ def insert_logs(logs: Sequence[LogCreate], now: datetime) -> Steps[None]:
 
 
 def read_logs(query: Query) -> Steps[list[dict[str, Any]]]:
-    """A page of lines as the wire answers them.
-
-    Of a page far behind, only the ids are counted off: an index has them, so no line is read in vain.
-    """
-    if query.offset < FAR:
-        found = yield bind(LOGS, query)
-        return [dict(zip(_LOG_KEYS, row, strict=True)) for row in found]
-    ids = [row[0] for row in (yield ids_of(query))]
-    found = yield _LOGS_BY_ID(ids=ids)
-    by_id = {id_of(row[0]): dict(zip(_LOG_KEYS, row, strict=True)) for row in found}
-    return [by_id[id_] for id_ in ids if id_ in by_id]
+    """A page of lines as the wire answers them."""
+    found = yield bind(LOGS, query)
+    return [dict(zip(_LOG_KEYS, row, strict=True)) for row in found]
 
 
 def log_page(query: Query, after: tuple[datetime, UUID], limit: int) -> Steps[list[dict[str, Any]]]:
