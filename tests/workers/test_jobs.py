@@ -201,3 +201,8 @@ def test_other_commands_stay_and_may_stand_before_ours():
     assert command_of("nice -n 5 prefect flow-run execute") == ["nice", "-n", "5", *COMMAND]
     with pytest.raises(Invalid, match="No closing quotation"):
         command_of("echo 'a")
+
+
+def test_w25_a_context_that_is_not_there_leaves_the_name_of_the_run():
+    assert make({"name": "{{ ctx.flow_run.nmae }}"})["name"] == "wise-owl"
+    assert make({"name": "job-{{ ctx.flow_run.nmae }}"})["name"] == "job-"

@@ -87,7 +87,7 @@ def deploy(context: click.Context, /, entrypoint: str | None, **given: Any) -> N
 def _request(entrypoint: str | None, given: dict[str, Any]) -> Any:
     """The flags as a ``DeployRequest``."""
     from eparch.cli.schedule import schedule_of
-    from eparch.cli.values import read_object, read_pairs
+    from eparch.cli.values import read_job_variables, read_object, read_pairs
     from eparch.deploy.request import DeployRequest
 
     params = read_object(given["params"], "--params") if given["params"] else {}
@@ -105,7 +105,7 @@ def _request(entrypoint: str | None, given: dict[str, Any]) -> Any:
         collision_strategy=strategy.upper() if strategy else None,
         pool=given["pool"],
         queue=given["queue"],
-        job_variables=_job_variables(given["variables"]),
+        job_variables=read_job_variables(given["variables"]),
         schedule=schedule_of(given),
         triggers=given["triggers"],
         sla=given["sla"],
@@ -113,16 +113,3 @@ def _request(entrypoint: str | None, given: dict[str, Any]) -> Any:
         enforce_parameter_schema=given["enforce"],
         plan_only=given["plan_only"],
     )
-
-
-def _job_variables(words: tuple[str, ...]) -> dict[str, Any]:
-    """Each word is ``key=value`` or a JSON object; ``env.NAME=...`` is always a text."""
-    from eparch.cli.values import read_object, read_pairs
-
-    found: dict[str, Any] = {}
-    for word in words:
-        if word.lstrip().startswith("{"):
-            found |= read_object(word, "--job-variable")
-        else:
-            found |= read_pairs([word], "--job-variable", json=not word.startswith("env."))
-    return found

@@ -10,6 +10,7 @@ import click
 from eparch.cli import lookup, names
 from eparch.cli.commands import Group
 from eparch.cli.output import Column, write
+from eparch.cli.render import render
 from eparch.cli.schedule import schedule, words_of
 from eparch.cli.session import Session
 from eparch.core import calls
@@ -29,6 +30,7 @@ def deployment() -> None:
 
 
 deployment.add_command(schedule)
+deployment.add_command(render)
 
 
 @deployment.command("ls", example="eparch deployment ls report")
@@ -120,14 +122,14 @@ def run(
     watch_timeout: float | None,
 ) -> None:
     """Make a flow run of a deployment; a worker picks it up."""
-    from eparch.cli.values import read_object, read_pairs
+    from eparch.cli.values import read_job_variables, read_object, read_pairs
     from eparch.core.runs import DeploymentFlowRunCreate
     from eparch.core.states import StateCreate, StateDetails, StateType
 
     session: Session = context.obj
     when = _start_time(start_in, start_at)
     given = {**(read_object(params, "--params") if params else {}), **read_pairs(pairs, "--param")}
-    jobs = read_pairs(variables, "--job-variable")
+    jobs = read_job_variables(variables)
     full, found = lookup.find_deployment(session, _one_of(session, name, id_))
     _check_names(found, given)
     details = StateDetails(scheduled_time=when or datetime.now(UTC))

@@ -72,6 +72,21 @@ def read_object(text: str, option: str) -> dict[str, Any]:
     return found
 
 
+def read_job_variables(words: Iterable[str]) -> dict[str, Any]:
+    """Each word is ``key=value`` or a JSON object; ``env.NAME=...`` is always a text.
+
+    Raises:
+        Usage: a word is neither.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        if word.lstrip().startswith("{"):
+            found |= read_object(word, "--job-variable")
+        else:
+            found |= read_pairs([word], "--job-variable", json=not word.startswith("env."))
+    return found
+
+
 def read_object_file(path: Path) -> dict[str, Any]:
     """The JSON object in a file.
 

@@ -92,14 +92,9 @@ def make_job(
         Invalid: a job variable is unknown, or refers to something that cannot be read here.
         EparchError: a block or variable is not there, or the server cannot be asked.
     """
-    deployment, flow_run = assignment.deployment, assignment.flow_run
-    layers = [
-        Layer(name="deployment", values=dict(deployment.job_variables) if deployment else {}),
-        Layer(name="run", values=dict(flow_run.job_variables or {})),
-    ]
-    rendered, resolved = render_job(dict(template), layers)
+    rendered, resolved = render_job(dict(template), layers_of(assignment))
     job: dict[str, Json] = _filled(rendered, _lookup(assignment, references), references)
-    job["name"] = job.get("name") or flow_run.name
+    job["name"] = _name(job.get("name")) or assignment.flow_run.name
     job["labels"] = labels_of(assignment) | {
         str(key): str(value) for key, value in _mapping(job, "labels").items()
     }
@@ -107,8 +102,25 @@ def make_job(
     return job
 
 
-def client_environment(settings: Settings) -> dict[str, str]:
-    """What a run's process is told of the server: under our names and Prefect's, as either may run in it."""
+def layers_of(assignment: Assignment) -> list[Layer]:
+    """The job variables of a run over those of its pool, the first first (row P7)."""
+    deployment = assignment.deployment
+    return [
+        Layer(name="deployment", values=dict(deployment.job_variables) if deployment else {}),
+        Layer(name="run", values=dict(assignment.flow_run.job_variables or {})),
+    ]
+
+
+def _name(given: Json) -> str:
+    """A job's name without what it asks of the run and the run does not have (row W25)."""
+    return str(render(str(given), lambda _: "", kinds={Kind.CTX})).strip() if given else ""
+
+
+def client_environment(settings: Settings, *, secrets: bool = True) -> dict[str, str]:
+    """What a run's process is told of the server: under our names and Prefect's, as either may run in it.
+
+    Without ``secrets`` they are masked, for people to see.
+    """
     told = {}
     for row in TABLE:
         if row.name not in _HANDED_DOWN:
@@ -117,7 +129,7 @@ def client_environment(settings: Settings) -> dict[str, str]:
         if value is None or value == row.default:
             continue
         for name in row.names[:2]:
-            told[name] = row.show(value, secrets=True)
+            told[name] = row.show(value, secrets=secrets)
     return told
 
 
