@@ -5,7 +5,7 @@ from tests.workers.scripted import Scripted
 
 from eparch.settings import load
 from eparch.testing.infrastructure import FakeInfrastructure
-from eparch.workers import supervision
+from eparch.workers import reporting
 from eparch.workers.worker import Worker, WorkerOptions
 
 
@@ -34,7 +34,7 @@ def infrastructure():
 def work(scripted, infrastructure, settings, monkeypatch):
     """Starts workers on the scripted scripted; all of them are stopped in the end."""
     monkeypatch.setattr("eparch.workers.worker.pause_after", lambda attempt: 0.01)
-    monkeypatch.setattr(supervision, "pause_after", lambda attempt: 0.01)
+    monkeypatch.setattr(reporting, "pause_after", lambda attempt: 0.01)
     monkeypatch.setattr("eparch.workers.worker._TICK", 0.02)
     running: list[tuple[Worker, threading.Thread]] = []
 

@@ -9,7 +9,7 @@ import pytest
 
 from eparch.core.errors import InfrastructureError, Invalid
 from eparch.testing.infrastructure import FakeInfrastructure, InfrastructureContract
-from eparch.workers import process
+from eparch.workers import descendants
 from eparch.workers.infrastructure import explain_exit
 from eparch.workers.process import ProcessInfrastructure, ProcessJob
 from eparch.workers.streams import TAIL_BYTES
@@ -25,12 +25,15 @@ class TestProcessContractByPs(TestProcessContract):
 
     @pytest.fixture(autouse=True)
     def _no_proc(self, monkeypatch):
-        monkeypatch.setattr(process, "_PROC", False)
+        monkeypatch.setattr(descendants, "_PROC", False)
 
 
 class TestFakeContract(InfrastructureContract):
     def make(self) -> FakeInfrastructure:
         return FakeInfrastructure()
+
+    def successor(self, infrastructure):
+        return infrastructure
 
     def job(self, script, labels):
         return {"command": script, "labels": dict(labels)}
@@ -83,7 +86,7 @@ def test_w22_user_code_waits_until_the_handle_is_recorded(processes, tmp_path):
 
     def recorded(handle: str) -> None:
         # The process is there, it has not become the command, and it holds nothing but its gate.
-        seen.append("read -r go" in told_by_ps(pid_of(handle), "command") and not made.exists())
+        seen.append("workers.holder" in told_by_ps(pid_of(handle), "command") and not made.exists())
 
     handle = processes.start(shell(f"touch {made}"), recorded)
     assert seen == [True]
@@ -176,9 +179,8 @@ def test_missing_working_directory_and_program(processes):
     with pytest.raises(InfrastructureError) as caught:
         start(processes, shell("exit 0", working_dir="/no/such/place"))
     assert "working_dir" in caught.value.fix
-    seen = processes.watch(start(processes, ProcessJob(command="no-such-program-here", stream_output=False)))
-    assert seen.code == 127
-    assert "not found" in seen.stderr
+    with pytest.raises(InfrastructureError, match="'no-such-program-here' was not found"):
+        start(processes, ProcessJob(command="no-such-program-here", stream_output=False))
     with pytest.raises(InfrastructureError, match="could not be started"):
         start(processes, shell("exit 0", env={"A": "a\0b"}))
     with pytest.raises(Invalid, match="command"):
@@ -229,6 +231,51 @@ def test_another_instance_finds_watches_and_stops_what_one_started(processes):
     other.stop(handle, 5)
     assert other.watch(handle).code is None
     assert processes.watch(handle).code == -signal.SIGTERM
+
+
+def test_w17_lines_that_nobody_read_are_shown_by_the_next_worker(processes, pipe, capsys):
+    script = f"echo one; echo two >&2; echo ready > {pipe}; read more < {pipe}; echo three; exit 4"
+    handle = start(processes, ProcessJob(command=["/bin/sh", "-c", script]))
+    processes.close()
+    read_pipe(pipe)
+    capsys.readouterr()
+    other = ProcessInfrastructure()
+    assert other.adopt(handle)
+    pipe.write_text("on\n")
+    seen = other.watch(handle)
+    shown = capsys.readouterr()
+    assert "three" in shown.out.splitlines()
+    assert (seen.code, seen.stderr) == (4, "two")
+
+
+def test_w17_a_killed_holder_takes_its_job_with_it(processes, pipe):
+    handle = start(processes, shell(f"sleep 600 & echo $PPID $! > {pipe}; wait"))
+    holder, child = (int(word) for word in read_pipe(pipe).split())
+    os.kill(holder, signal.SIGKILL)
+    seen = processes.watch(handle)
+    assert seen.code is None
+    assert "was killed" in seen.stderr
+    assert not is_alive(pid_of(handle))
+    assert not is_alive(child)
+
+
+def test_w20_a_grandchild_that_hides_is_ended_where_the_system_tells(processes, pipe):
+    # A session of its own, an empty environment, and a parent that is gone.
+    hide = (
+        "import os, time\n"
+        "if os.fork(): os._exit(0)\n"
+        "os.setsid()\n"
+        f"open({str(pipe)!r}, 'w').write(str(os.getpid()))\n"
+        "time.sleep(600)\n"
+    )
+    command = ["/bin/sh", "-c", f"env -i '{sys.executable}' -c \"$0\"; sleep 600", hide]
+    handle = start(processes, ProcessJob(command=command, stream_output=False))
+    hidden = int(read_pipe(pipe))
+    processes.stop(handle, 5)
+    if sys.platform == "linux":
+        assert not is_alive(hidden)
+    else:
+        os.kill(hidden, signal.SIGKILL)
 
 
 def test_a_number_that_was_used_again_is_not_the_job(processes):

@@ -32,6 +32,10 @@ class InfrastructureContract:
         """A new instance."""
         raise LookupError("a subclass of InfrastructureContract says how to make its infrastructure")
 
+    def successor(self, infrastructure: Infrastructure[Any]) -> Infrastructure[Any]:
+        """An instance as the next worker on the same machine makes it."""
+        return self.make()
+
     def job(self, script: str, labels: Mapping[str, str]) -> dict[str, Json]:
         """A rendered job configuration that runs a POSIX shell script; override it if jobs look otherwise."""
         return {
@@ -165,6 +169,23 @@ class InfrastructureContract:
             infrastructure.stop(handle, self.grace)
         assert infrastructure.find(labels) == []
 
+    def test_job_is_found_again_after_its_worker_is_gone(
+        self, infrastructure: Infrastructure[Any], labels: dict[str, str]
+    ) -> None:
+        """The next worker finds the job by its labels, reads them, and has it as if it had started it."""
+        handle = self.start(infrastructure, "echo once >&2; exec sleep 600", labels)
+        infrastructure.close()
+        other = self.successor(infrastructure)
+        assert other.find(labels) == [handle]
+        assert labels.items() <= other.labels_of(handle).items()
+        assert other.adopt(handle)
+        assert not self.successor(other).adopt(handle)
+        other.stop(handle, self.grace)
+        assert other.find(labels) == []
+        assert other.watch(handle).code not in (None, 0)
+        assert not other.adopt(handle)
+        assert other.labels_of(handle) == {}
+
     def test_many_jobs_at_once(self, infrastructure: Infrastructure[Any], labels: dict[str, str]) -> None:
         """Handles differ, and each has its own end."""
         handles = [self.start(infrastructure, f"exit {code}", labels) for code in range(5)]
@@ -209,6 +230,21 @@ class FakeInfrastructure(Infrastructure[FakeJob]):
         self._jobs: dict[str, FakeJob] = {}
         self._exits: dict[str, Exit] = {}
         self._changed = threading.Condition()
+        self._left: set[str] = set()
+
+    def close(self) -> None:
+        """Leave every job alone, as a worker does that dies."""
+        self._left |= set(self._jobs)
+
+    def labels_of(self, handle: str) -> dict[str, str]:
+        """Labels of a job that was not ended."""
+        return dict(self._jobs[handle].labels) if handle in self.find({}) else {}
+
+    def adopt(self, handle: str) -> bool:
+        """Take a job that was left alone."""
+        is_left = handle in self._left and handle not in self._exits
+        self._left.discard(handle)
+        return is_left
 
     def render(self, job: Mapping[str, Json]) -> FakeJob:
         """The job as it is."""

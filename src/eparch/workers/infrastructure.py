@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, Generic, TypeVar
@@ -57,7 +57,13 @@ class Infrastructure(ABC, Generic[Config]):
       end.
     - ``stop`` is over when the job is gone with everything that it started (row W20): asked to end first,
       killed after ``grace`` seconds. A job that is gone already is not an error.
-    - ``find`` names the jobs that are there now. It is how a worker recognises what an earlier one started.
+    - ``find`` names the jobs that are there now, whoever started them: all that is asked for must be found
+      by labels that are stored with the job itself, as the instance that started it may be gone.
+    - ``labels_of`` gives back the labels of such a job. ``adopt`` makes it this instance's own, if nobody
+      who lives looks after it: then ``watch`` tells its exit and shows what it wrote meanwhile, and ``stop``
+      ends it. A type that leaves them as they are here has jobs that end with their worker's lease.
+    - ``renewed`` says that a worker has just renewed the claims of these jobs; a type whose jobs have a
+      holder tells it, so that it knows when it has to do that itself (row W17).
 
     Everything else that can go wrong is an ``InfrastructureError`` that says what to do.
     """
@@ -101,6 +107,22 @@ class Infrastructure(ABC, Generic[Config]):
     @abstractmethod
     def find(self, labels: Mapping[str, str]) -> list[str]:
         """Handles of the jobs that are there and carry all of ``labels``."""
+
+    def labels_of(self, handle: str) -> dict[str, str]:
+        """The labels that a job was started with; empty when it is gone or they cannot be known."""
+        return {}
+
+    def adopt(self, handle: str) -> bool:
+        """Take over a job that another instance started; False when it is held, gone, or cannot be had.
+
+        A type whose machine cannot tell whether the other worker lives lets the label
+        ``prefect.io/worker-name`` decide: a worker of the same name, started again, may have it.
+        """
+        return False
+
+    def renewed(self, handles: Sequence[str]) -> None:
+        """The claims of these jobs were renewed just now."""
+        return
 
     def close(self) -> None:
         """Give back what the instance itself holds, such as connections; jobs are not touched."""

@@ -1,24 +1,26 @@
 """Runs as processes on the worker's own machine.
 
-Owns how a process is started, held back, watched, streamed and ended with all that it started. A run's
-process has a session of its own: a signal to the worker does not reach it, the worker ends it when it stops
-cleanly. Works on Linux and macOS.
+Owns how a process is started, watched, stopped and found again. Each job is held by a small process of its
+own, ``holder``, which outlives the worker; this is the worker's side of it. Works on Linux and macOS.
 """
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import shutil
-import signal
 import socket
+import stat
 import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
@@ -26,24 +28,32 @@ import msgspec
 from eparch.core.errors import InfrastructureError, Invalid
 from eparch.core.infrastructure_types import read_type
 from eparch.core.model import Json, Value
+from eparch.workers.descendants import (
+    MARK,
+    end_group,
+    end_marked,
+    environment_of,
+    group_exists,
+    leads,
+    pids,
+    started,
+)
 from eparch.workers.infrastructure import Exit, Infrastructure
-from eparch.workers.jobs import command_of
-from eparch.workers.streams import Streams
-
-MARK = "_EPARCH_JOB"
-"""Variable in the environment of a job's processes: its labels, by which they are found."""
-
-# The shell waits for a line, then becomes the command: same process, and no user code before the line. Where
-# the worker dies first, the line never comes and nothing is run.
-_GATE = 'IFS= read -r go || exit 75; exec "$@" </dev/null'
-
-_REST = 2.0
-"""Seconds that what a job left running in its process group gets to end after SIGTERM."""
+from eparch.workers.jobs import CLAIM_TOKEN, RUN_ID, command_of
 
 _KILLED = 30.0
 """Seconds after which a killed process that is still there is given up."""
 
-_STEP = 0.02
+_STEP = 0.2
+"""Seconds between two looks at a process that somebody else holds."""
+
+_GRACE = 20.0
+"""Seconds that a job has to end which its holder stops while no worker is there."""
+
+_ANSWER = 5.0
+"""Seconds that a holder has to answer."""
+
+_HOLDER = (sys.executable, "-P", "-m", "eparch.workers.holder")
 
 _REMEMBERED = 100
 """Jobs that are over and whose exit is still known."""
@@ -89,15 +99,13 @@ class ProcessInfrastructure(Infrastructure[ProcessJob]):
     def start(self, config: ProcessJob, recorded: Callable[[str], None]) -> str:
         """Start a process that waits, record it, and let it go."""
         self._forget_oldest()
-        job = _Job(config)
-        handle = f"{self._host}:{job.pid}:{_started(job.pid)}"
-        self._jobs[handle] = job
+        gate = _Gate(config)
+        handle = f"{self._host}:{gate.pid}:{gate.started}"
         try:
             recorded(handle)
-            job.go()
+            self._jobs[handle] = gate.open()
         except BaseException:
-            job.end(0.0)
-            del self._jobs[handle]
+            gate.shut()
             raise
         return handle
 
@@ -109,7 +117,7 @@ class ProcessInfrastructure(Infrastructure[ProcessJob]):
             return job.exit
         pid = self._pid_of(handle)
         while pid is not None and _is(pid, handle):
-            time.sleep(_STEP * 10)
+            time.sleep(_STEP)
         return Exit(code=None)
 
     def stop(self, handle: str, grace: float) -> None:
@@ -120,19 +128,48 @@ class ProcessInfrastructure(Infrastructure[ProcessJob]):
             return
         pid = self._pid_of(handle)
         if pid is not None and _is(pid, handle):
-            mark = _environment_of(pid).get(MARK, "")
-            _end_group(pid, grace, lambda: not _is(pid, handle))
-            _end_marked(mark, grace)
+            mark = environment_of(pid).get(MARK, "")
+            end_group(pid, grace, lambda: not _is(pid, handle))
+            end_marked(mark, grace)
 
     def find(self, labels: Mapping[str, str]) -> list[str]:
         """Processes of this machine that lead a job with these labels."""
         wanted = set(labels.items())
         found = []
-        for pid in _pids():
-            mark = _environment_of(pid).get(MARK)
-            if mark and wanted <= set(parse_qsl(mark)) and _leads(pid):
-                found.append(f"{self._host}:{pid}:{_started(pid)}")
+        for pid in pids():
+            mark = environment_of(pid).get(MARK)
+            if mark and wanted <= set(parse_qsl(mark)) and leads(pid):
+                found.append(f"{self._host}:{pid}:{started(pid)}")
         return found
+
+    def labels_of(self, handle: str) -> dict[str, str]:
+        """The labels in the process's environment."""
+        pid = self._pid_of(handle)
+        if pid is None or not _is(pid, handle):
+            return {}
+        return dict(parse_qsl(environment_of(pid).get(MARK, "")))
+
+    def adopt(self, handle: str) -> bool:
+        """Ask its holder; one whose holder was killed has nobody left to ask."""
+        pid = self._pid_of(handle)
+        if pid is None or handle in self._jobs:
+            return False
+        job = _ask_for(_places() / _place_of(pid, handle.rpartition(":")[2]), pid)
+        if job is not None:
+            self._jobs[handle] = job
+        return job is not None
+
+    def renewed(self, handles: Sequence[str]) -> None:
+        """Tell the holders."""
+        for handle in handles:
+            job = self._jobs.get(handle)
+            if job is not None:
+                job.say(renewed=True)
+
+    def close(self) -> None:
+        """Leave the jobs to their holders, as a worker does that dies."""
+        for job in self._jobs.values():
+            job.leave()
 
     def _forget_oldest(self) -> None:
         over = [handle for handle, job in list(self._jobs.items()) if job.over.is_set()]
@@ -158,203 +195,268 @@ class ProcessInfrastructure(Infrastructure[ProcessJob]):
         return int(pid)
 
 
-class _Job:
-    """One process that this worker started, from its gate to the end of its last descendant."""
+class _Gate:
+    """A process that waits to become a job, and the holder that made it."""
 
     def __init__(self, config: ProcessJob) -> None:
-        self.temporary: str | None = None
-        directory = config.working_dir
-        if not directory:
-            directory = self.temporary = tempfile.mkdtemp(prefix="eparch-")
-        elif not Path(directory).is_dir():
-            raise InfrastructureError(
-                f"The working directory '{directory}' is not there",
-                why=f"on this machine, {socket.gethostname()}",
-                fix="correct the job variable 'working_dir', or make the directory",
-            )
+        self.config = config
+        directory, temporary = _directory_of(config)
         # A unique last label tells two starts of one run from each other.
         self.mark = urlencode({**config.labels, "eparch.start": os.urandom(8).hex()})
+        spec = {
+            "command": command_of(config.command),
+            "environment": _environment(config.env) | {MARK: self.mark},
+            "directory": directory,
+            "temporary": temporary,
+            "show": bool(config.stream_output),
+            "keep": _keep(config),
+        }
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self.process = subprocess.Popen(
+                    _HOLDER,
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            ours.close()
+            if temporary:
+                shutil.rmtree(directory, ignore_errors=True)
+            raise InfrastructureError("The process could not be started", why=str(error)) from error
+        self.connection = ours
+        self.reader = ours.makefile("rb")
+        with suppress(OSError):
+            ours.sendall(json.dumps(spec).encode() + b"\n")
+        told = self._hear()
+        self.pid = int(told.get("pid", 0))
+        self.started = started(self.pid)
+        if not self.pid:
+            self.shut()
+            raise InfrastructureError("The process could not be started", why="its holder ended at once")
+
+    def open(self) -> _Job:
+        """Let it become the job.
+
+        Raises:
+            InfrastructureError: its command cannot be run.
+        """
+        with suppress(OSError):
+            place = str(_places() / _place_of(self.pid, self.started))
+            self.connection.sendall(json.dumps({"go": place}).encode() + b"\n")
+        told = self._hear()
+        if "began" in told:
+            return _Job(
+                self.connection,
+                self.reader,
+                self.pid,
+                self.mark,
+                bool(self.config.stream_output),
+                self.process,
+            )
+        raise _explain(self.config, int(told.get("number", 0)), str(told.get("error", "its holder ended")))
+
+    def shut(self) -> None:
+        """There will be no job; nothing of it is left."""
+        self.reader.close()
+        self.connection.close()
+        self.process.wait()
+
+    def _hear(self) -> dict[str, Any]:
+        try:
+            line = self.reader.readline()
+        except OSError:
+            return {}
+        return dict(json.loads(line)) if line else {}
+
+
+class _Job:
+    """A job that this worker looks after: its holder, seen from here."""
+
+    def __init__(
+        self, connection: socket.socket, reader: IO[bytes], pid: int, mark: str, show: bool,
+        process: subprocess.Popen[bytes] | None = None,
+    ) -> None:  # fmt: skip
+        self.pid, self.mark, self.show = pid, mark, show
         self.exit = Exit(code=None)
         self.over = threading.Event()
-        try:
-            self.process = subprocess.Popen(
-                ["/bin/sh", "-c", _GATE, "sh", *command_of(config.command)],
-                cwd=directory,
-                env=_environment(config.env) | {MARK: self.mark},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
-        except (OSError, ValueError) as error:
-            self._clean()
-            raise InfrastructureError("The process could not be started", why=str(error)) from error
-        self.pid = self.process.pid
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        self.streams = Streams(self.process.stdout, self.process.stderr, show=bool(config.stream_output))
-        threading.Thread(target=self._reap, name=f"job-{self.pid}", daemon=True).start()
+        self._connection, self._reader, self._process = connection, reader, process
+        self._saying = threading.Lock()
+        self._left = False
+        threading.Thread(target=self._follow, name=f"job-{pid}", daemon=True).start()
 
-    def go(self) -> None:
-        """Open the gate."""
-        assert self.process.stdin is not None
-        with suppress(BrokenPipeError):
-            self.process.stdin.write(b"go\n")
-            self.process.stdin.flush()
-        with suppress(BrokenPipeError):
-            self.process.stdin.close()
+    def say(self, **message: Any) -> None:
+        """Tell the holder; one that is gone needs nothing."""
+        with self._saying, suppress(OSError):
+            self._connection.sendall(json.dumps(message).encode() + b"\n")
 
     def end(self, grace: float) -> None:
         """Ask all of it to end, kill what is left after ``grace`` seconds, and wait until it is gone."""
-        if not self.over.is_set():
-            self._signal(signal.SIGTERM)
-            if not self.over.wait(grace):
-                self._signal(signal.SIGKILL)
-                if not self.over.wait(_KILLED):
-                    raise InfrastructureError(
-                        f"The process {self.pid} does not end", why="it was killed, and is there still"
-                    )
-        _end_marked(self.mark, grace)
+        self.say(stop=grace)
+        if not self.over.wait(grace + _KILLED):
+            raise InfrastructureError(
+                f"The process {self.pid} does not end", why="it was killed, and is there still"
+            )
 
-    def _signal(self, number: int) -> None:
-        # Once it is reaped its number may be somebody else's.
-        if self.process.returncode is None:
-            _signal_group(self.pid, number)
+    def leave(self) -> None:
+        """Hear nothing more of it; it goes on."""
+        self._left = True
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
 
-    def _reap(self) -> None:
-        """Wait for the process, end what it left in its group, and read the last of its output."""
+    def _follow(self) -> None:
+        """Hear what the holder says until it is over."""
         try:
-            code = _wait(self.process)
-            _end_group(self.pid, _REST, lambda: not _group_exists(self.pid))
-            tail = self.streams.finish()
-            self.exit = Exit(code=code, stderr=tail)
-            if self.process.stdin is not None:
-                with suppress(BrokenPipeError):
-                    self.process.stdin.close()
+            if not self._hear_exit() and not self._left:
+                # The holder was killed, and the job with it where the system does that.
+                end_group(self.pid, 0.0, lambda: not group_exists(self.pid))
+                end_marked(self.mark, 0.0)
+                self.exit = Exit(code=None, stderr="The process that held the job was killed.")
         finally:
-            self._clean()
+            with self._saying:
+                self._reader.close()
+                self._connection.close()
+            if self._process is not None and not self._left:
+                self._process.wait()
             self.over.set()
 
-    def _clean(self) -> None:
-        if self.temporary is not None:
-            shutil.rmtree(self.temporary, ignore_errors=True)
+    def _hear_exit(self) -> bool:
+        with suppress(OSError, ValueError):
+            for line in self._reader:
+                message = json.loads(line)
+                if "exit" in message:
+                    self.exit = Exit(code=message["exit"], stderr=message["stderr"])
+                    self.say(known=True)
+                    return True
+                if "text" in message:
+                    self._show(message["stream"], message["text"])
+                    self.say(seen=message["number"])
+        return False
+
+    def _show(self, stream: int, text: str) -> None:
+        shown_on = sys.stdout if stream == 1 else sys.stderr
+        if not self.show:
+            return
+        try:
+            shown_on.write(text)
+            shown_on.flush()
+        except (OSError, ValueError):
+            # Whoever read the worker's output is gone; the run goes on.
+            self.show = False
+
+
+def _ask_for(place: Path, pid: int) -> _Job | None:
+    """The job whose holder listens at ``place``; None if it is held, or nobody listens."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(_ANSWER)
+    try:
+        connection.connect(str(place))
+        connection.sendall(b'{"adopt": true}\n')
+        reader = connection.makefile("rb")
+        told = json.loads(reader.readline() or b"{}")
+    except (OSError, ValueError):
+        connection.close()
+        return None
+    if "adopted" not in told:
+        reader.close()
+        connection.close()
+        return None
+    connection.settimeout(None)
+    return _Job(connection, reader, pid, told["mark"], told["show"])
+
+
+def _places() -> Path:
+    """Where holders listen: a folder that only this user can write.
+
+    Raises:
+        InfrastructureError: somebody else made it.
+    """
+    folder = Path(tempfile.gettempdir()) / f"eparch-jobs-{os.getuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(0o700)
+    seen = folder.lstat()
+    if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid() or seen.st_mode & 0o077:
+        raise InfrastructureError(
+            f"The folder '{folder}' is not this user's own",
+            why="others could take over jobs that listen there",
+            fix="remove it, or set TMPDIR to another folder",
+        )
+    return folder
+
+
+def _place_of(pid: int, begun: str) -> str:
+    return f"{pid}-{begun}"
+
+
+def _directory_of(config: ProcessJob) -> tuple[str, bool]:
+    """Where the process works, and whether that is made for it."""
+    if not config.working_dir:
+        try:
+            return tempfile.mkdtemp(prefix="eparch-"), True
+        except OSError as error:
+            raise InfrastructureError(
+                "No working directory could be made", why=str(error), fix="free space, or set TMPDIR"
+            ) from error
+    if not Path(config.working_dir).is_dir():
+        raise InfrastructureError(
+            f"The working directory '{config.working_dir}' is not there",
+            why=f"on this machine, {socket.gethostname()}",
+            fix="correct the job variable 'working_dir', or make the directory",
+        )
+    return config.working_dir, False
+
+
+def _keep(config: ProcessJob) -> dict[str, Any] | None:
+    """What the holder needs to look after the run's claim; None for what is not a run of a worker."""
+    labels = config.labels
+    run, lease = config.env.get(RUN_ID), labels.get("eparch.io/lease-seconds")
+    if not run or not lease:
+        return None
+    token = config.env.get(CLAIM_TOKEN)
+    return {
+        "run": run,
+        "name": labels.get("prefect.io/flow-run-name", run),
+        "pool": labels.get("prefect.io/work-pool-name", ""),
+        "token": int(token) if token else None,
+        "lease": float(lease),
+        "grace": _GRACE,
+    }
+
+
+def _explain(config: ProcessJob, number: int, why: str) -> InfrastructureError:
+    """Why a command could not be run, and what to do."""
+    command = command_of(config.command)[0]
+    if number == errno.ENOENT:
+        return InfrastructureError(
+            f"The command '{command}' was not found",
+            why=why,
+            fix="correct the job variable 'command', or install it on this machine",
+        )
+    if number in (errno.EACCES, errno.ENOEXEC):
+        return InfrastructureError(
+            f"The command '{command}' may not be executed",
+            why=why,
+            fix=f"let this user execute it: chmod +x {command}",
+        )
+    return InfrastructureError("The process could not be started", why=why)
 
 
 def _environment(own: Mapping[str, str | None]) -> dict[str, str]:
     """This process's environment with ``own`` over it; None removes (row W24)."""
     merged: dict[str, str | None] = {**os.environ, **own}
+    for name, value in merged.items():
+        if "\0" in name or "=" in name or (value and "\0" in value):
+            raise InfrastructureError(
+                "The process could not be started",
+                why=f"the environment variable {name!r} cannot be set to this",
+                fix="correct the job variable 'env'",
+            )
     return {name: value for name, value in merged.items() if value is not None}
-
-
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the leader; its number stays taken while its group is signalled for the first time."""
-    waitid: Any = getattr(os, "waitid", None)
-    if waitid is not None:
-        with suppress(ChildProcessError):
-            waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        _signal_group(process.pid, signal.SIGTERM)
-    return process.wait()
-
-
-def _signal_group(pid: int, number: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)
-
-
-def _group_exists(pid: int) -> bool:
-    try:
-        os.killpg(pid, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
-
-
-def _end_group(pid: int, grace: float, gone: Callable[[], bool]) -> None:
-    """SIGTERM to a group, SIGKILL after ``grace`` seconds; over when ``gone``, or when killing did not
-    help.
-    """
-    if gone():
-        return
-    _signal_group(pid, signal.SIGTERM)
-    if not _becomes(gone, grace):
-        _signal_group(pid, signal.SIGKILL)
-        # A zombie that nobody reaps stays in its group for ever: it runs nothing, so it is not waited for.
-        _becomes(gone, 1.0)
-
-
-def _end_marked(mark: str, grace: float) -> None:
-    """End processes that carry ``mark`` wherever they went, such as those with a session of their own."""
-
-    def left() -> list[int]:
-        return [pid for pid in _pids() if mark and _environment_of(pid).get(MARK) == mark]
-
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in left():
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, number)
-        if _becomes(lambda: not left(), grace if number == signal.SIGTERM else 1.0):
-            return
-
-
-def _becomes(true: Callable[[], bool], seconds: float) -> bool:
-    """Whether it becomes true within ``seconds``; there is no signal to wait on for a stranger's child."""
-    end = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() >= end:
-            return False
-        time.sleep(_STEP)
-    return True
-
-
-# What the system says of processes: Linux by /proc, macOS by ps.
-
-_PROC = Path("/proc/self/environ").exists()
-
-
-def _ps(*arguments: str) -> str:
-    done = subprocess.run(["ps", *arguments], capture_output=True, text=True, errors="replace", check=False)
-    return done.stdout
-
-
-def _pids() -> Iterator[int]:
-    names = os.listdir("/proc") if _PROC else _ps("-U", str(os.getuid()), "-o", "pid=").split()
-    own = os.getpid()
-    return (int(name) for name in names if name.isdecimal() and int(name) != own)
-
-
-def _environment_of(pid: int) -> dict[str, str]:
-    """The environment that a process began with, as far as it may be read; a zombie has none."""
-    if _PROC:
-        try:
-            words = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
-        except OSError:
-            return {}
-    else:
-        words = _ps("eww", "-o", "command=", "-p", str(pid)).split()
-    return {name: value for name, _, value in (word.partition("=") for word in words)}
-
-
-def _leads(pid: int) -> bool:
-    try:
-        return os.getsid(pid) == pid
-    except (ProcessLookupError, PermissionError):
-        return False
-
-
-def _started(pid: int) -> str:
-    """When a process began, in a form that is the same each time it is asked for; empty if it is gone."""
-    if _PROC:
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text()
-        except OSError:
-            return ""
-        fields = stat.rpartition(")")[2].split()
-        return "" if fields[0] in "ZX" else fields[19]
-    state, _, begun = _ps("-o", "stat=", "-o", "lstart=", "-p", str(pid)).strip().partition(" ")
-    return "" if state.startswith("Z") else "".join(filter(str.isalnum, begun))
 
 
 def _is(pid: int, handle: str) -> bool:
     """Whether process ``pid`` is the one that the handle names, and lives."""
-    started = _started(pid)
-    return bool(started) and handle.rpartition(":")[2] == started
+    begun = started(pid)
+    return bool(begun) and handle.rpartition(":")[2] == begun

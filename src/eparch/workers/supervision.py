@@ -7,55 +7,36 @@ infrastructure and decides nothing: that is in ``decisions``.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from eparch.client.retries import Fault, Retries
 from eparch.core import calls
-from eparch.core.calls import Call
-from eparch.core.errors import (
-    EparchError,
-    InfrastructureError,
-    NotFound,
-    ServerFault,
-    Unavailable,
-    Unreachable,
-)
+from eparch.core.errors import EparchError, InfrastructureError, NotFound
 from eparch.core.model import new_id
-from eparch.core.pools import ClaimedRun, ClaimRef, ShownToken, WorkPool
-from eparch.core.runs import FlowRun, FlowRunUpdate, SetState, SetStateStatus
-from eparch.core.states import State, StateCreate, StateDetails
+from eparch.core.pools import Claim, ClaimedRun, ClaimRef, WorkPool
+from eparch.core.runs import FlowRun, FlowRunUpdate
+from eparch.core.states import State
 from eparch.steps.references import ServerReferences
 from eparch.workers.decisions import StopReason, decide_after_exit, decide_after_failed_start
 from eparch.workers.infrastructure import Exit, Infrastructure, explain_exit
 from eparch.workers.jobs import Assignment, make_job
+from eparch.workers.reporting import PASSING, Reporter, Run
 from eparch.workers.run_log import RunLog
 from eparch.workers.slots import Slots
 from eparch.workers.sources import Sender
 
-T = TypeVar("T")
-
-PASSING = (Unreachable, Unavailable, ServerFault)
-"""What a worker waits out (row W19)."""
-
-_PATIENCE = Retries(attempts=10**9, first=0.5, most=30.0, total=float("inf"))
+RUN, POOL_ID = "prefect.io/flow-run-id", "prefect.io/work-pool-id"
+TOKEN, LEASE = "eparch.io/claim-token", "eparch.io/lease-seconds"
+"""Labels of a job by which its run and its claim are known."""
 
 logger = logging.getLogger("eparch.worker")
-
-
-def pause_after(attempt: int) -> float:
-    """Seconds before the next attempt while the server does not answer; jittered, so that workers spread."""
-    roll = 0.5 + random.random() / 2  # noqa: S311  spreads load, keeps no secret
-    return (
-        _PATIENCE.delay(Fault(connected=False), idempotent=True, attempt=attempt, elapsed=0, roll=roll) or 0.0
-    )
 
 
 class Stopped(Exception):
@@ -92,11 +73,9 @@ class Held:
         return ClaimRef(flow_run_id=self.run.id, token=self.claimed.claim.token)
 
     @property
-    def headers(self) -> dict[str, str]:
-        """Show that a write comes from who holds the run."""
-        if self.token is None:
-            return {}
-        return {calls.CLAIM_HEADER: ShownToken(token=self.token, flow_run_id=self.run.id).header}
+    def told(self) -> Run:
+        """The run as the server is told of it."""
+        return Run(self.run.id, self.run.name, self.token)
 
 
 class Supervisor:
@@ -105,11 +84,12 @@ class Supervisor:
     def __init__(
         self, sender: Sender, infrastructure: Infrastructure[Any], slots: Slots, log: RunLog, *,
         worker_name: str, environment: Mapping[str, str], pool: Callable[[], WorkPool],
-        stopping: threading.Event,
+        stopping: threading.Event, lease_seconds: float = 30.0,
     ) -> None:  # fmt: skip
         self.sender, self.infrastructure, self.slots, self.log = sender, infrastructure, slots, log
         self.worker_name, self.environment, self.pool = worker_name, environment, pool
-        self.stopping = stopping
+        self.stopping, self.lease_seconds = stopping, lease_seconds
+        self.reporter = Reporter(sender, log, stopping)
         self.not_started = 0
         """Runs whose job could not be started."""
         self._held: set[Held] = set()
@@ -131,9 +111,15 @@ class Supervisor:
         with self._changed:
             if held.claimed.claim.claim_id in {one.claimed.claim.claim_id for one in self._of(held.run.id)}:
                 return
+        self._hold(held, self._start_and_watch)
+
+    def _hold(self, held: Held, live: Callable[[Held], Exit | Exception]) -> None:
+        with self._changed:
             self._held.add(held)
         self.slots.take()
-        thread = threading.Thread(target=self._care, args=(held,), name=f"run-{held.run.name}", daemon=True)
+        thread = threading.Thread(
+            target=self._care, args=(held, live), name=f"run-{held.run.name}", daemon=True
+        )
         try:
             thread.start()
         except RuntimeError as error:
@@ -141,6 +127,42 @@ class Supervisor:
                 self.report(held, decide_after_failed_start(held.run, None, StopReason.SHUTDOWN))
                 logger.warning("No thread could be started for the run %s: %s", held.run.name, error)
             self._drop(held)
+
+    def adopt(self) -> None:
+        """Take over the jobs of this pool that no worker looks after (row W17): live ones of one that died.
+
+        Raises:
+            EparchError: the infrastructure or the server cannot be asked now.
+        """
+        mine = {held.handle for held in self.holding()}
+        for handle in self.infrastructure.find({POOL_ID: str(self.pool().id)}):
+            if handle in mine or self.stopping.is_set():
+                continue
+            claimed = self._claim_of(self.infrastructure.labels_of(handle))
+            if claimed is None or not self.infrastructure.adopt(handle):
+                continue
+            fenced = claimed.claim.token > 0
+            held = Held(claimed, fenced, handle=handle)
+            self._hold(held, self._adopted)
+
+    def _claim_of(self, labels: Mapping[str, str]) -> ClaimedRun | None:
+        """The run of a job as it was claimed; None if the server does not know it."""
+        try:
+            run_id, token = UUID(labels[RUN]), int(labels.get(TOKEN, "0"))
+            run = self.sender.send(calls.read_flow_run(id=run_id))
+        except (KeyError, ValueError, NotFound):
+            return None
+        claim = Claim(
+            flow_run_id=run.id, claim_id=new_id(), token=token, worker_name=self.worker_name,
+            claimed_at=datetime.now(UTC),
+        )  # fmt: skip
+        return ClaimedRun(claim=claim, flow_run=run)
+
+    def _adopted(self, held: Held) -> Exit | Exception:
+        text = f"Worker '{self.worker_name}' goes on with the flow run '{held.run.name}', {held.handle}"
+        self.log.write(held.run.id, text)
+        assert held.handle is not None
+        return self._watch(held, held.handle)
 
     def _of(self, run_id: UUID) -> list[Held]:
         return [one for one in self._held if one.run.id == run_id]
@@ -162,11 +184,11 @@ class Supervisor:
         except EparchError as error:
             self.log.write(held.run.id, f"The job {held.handle} was not stopped: {error}", logging.ERROR)
 
-    def _care(self, held: Held) -> None:
+    def _care(self, held: Held, live: Callable[[Held], Exit | Exception]) -> None:
         """The life of one run; whatever happens here ends only this run."""
         try:
             with self.slots.released_after():
-                outcome = self._start_and_watch(held)
+                outcome = live(held)
             self._finish(held, outcome)
         except Exception:
             logger.exception("The run %s could not be taken care of to its end", held.run.name)
@@ -194,6 +216,10 @@ class Supervisor:
                 logger.error("The job of the run %s could not be started\n%s", held.run.name, trace)
             return _hidden(error, held.hide)
         self.log.write(held.run.id, f"The job of the flow run '{held.run.name}' was started as {handle}")
+        return self._watch(held, handle)
+
+    def _watch(self, held: Held, handle: str) -> Exit:
+        """How the job ended, once nobody stops it any more."""
         try:
             seen = self.infrastructure.watch(handle)
         except InfrastructureError as error:
@@ -217,7 +243,12 @@ class Supervisor:
             token=held.token,
         )
         template = pool.base_job_template or self.infrastructure.base_job_template
-        return make_job(assignment, self.environment, template, references)
+        job = make_job(assignment, self.environment, template, references)
+        # By these another worker, or the holder of the job, can go on with the run.
+        job["labels"][LEASE] = f"{self.lease_seconds:g}"
+        if held.token is not None:
+            job["labels"][TOKEN] = str(held.token)
+        return job
 
     def _record(self, held: Held, handle: str) -> None:
         """Store the handle on the run, before user code can begin (row W22)."""
@@ -226,7 +257,7 @@ class Supervisor:
                 raise Stopped
             held.handle = handle
         update = FlowRunUpdate(infrastructure_pid=handle)
-        self.sender.send(calls.update_flow_run(id=held.run.id, body=update, headers=held.headers))
+        self.sender.send(calls.update_flow_run(id=held.run.id, body=update, headers=held.told.headers))
 
     def _finish(self, held: Held, outcome: Exit | Exception) -> None:
         """Tell what became of the run."""
@@ -236,7 +267,7 @@ class Supervisor:
                 f"The job of the flow run '{held.run.name}' is over: {explain_exit(outcome.code)}",
                 logging.INFO if outcome.code == 0 else logging.WARNING,
             )
-            run = self._ask(calls.read_flow_run(id=held.run.id))
+            run = self.reporter.ask(calls.read_flow_run(id=held.run.id))
             if run is not None:
                 self.report(held, decide_after_exit(held.run, run, outcome, held.reason, self.worker_name))
             return
@@ -248,51 +279,9 @@ class Supervisor:
         self.report(held, decide_after_failed_start(held.run, error, held.reason))
 
     def report(self, held: Held, state: State | None) -> None:
-        """Propose ``state`` until the server heard it; what it answers is what counts."""
-        if state is None:
-            return
-        body = SetState(
-            state=StateCreate(
-                type=state.type,
-                name=state.name,
-                message=state.message,
-                state_details=StateDetails(
-                    transition_id=new_id(), scheduled_time=state.state_details.scheduled_time
-                ),
-            )
-        )
-        answer = self._ask(calls.set_flow_run_state(id=held.run.id, body=body, headers=held.headers))
-        if answer is None:
-            return
-        if answer.status is SetStateStatus.ACCEPT:
-            self.log.write(held.run.id, f"Reported flow run '{held.run.name}' as {state.name}")
-        else:
-            logger.info(
-                "The server kept the run %s as it is instead of %s: %s",
-                held.run.name, state.name, answer.details.reason,
-            )  # fmt: skip
-
-    def _ask(self, call: Call[T]) -> T | None:
-        """The answer, waiting out that there is none; None if it is refused or the worker has no time
-        left.
-        """
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return self.sender.send(call)
-            except PASSING as error:
-                if self.stopping.is_set() and attempt > 2:
-                    logger.warning("Not reported, the worker stops: %s", error)
-                    return None
-                pause = pause_after(attempt)
-                logger.warning("Next attempt in %.1f s: %s", pause, error)
-                self.stopping.wait(pause)
-            except NotFound:
-                return None
-            except EparchError as error:
-                logger.warning("The server refused %s %s: %s", call.method, call.path, error)
-                return None
+        """Propose ``state`` until the server heard it; None is nothing to say."""
+        if state is not None:
+            self.reporter.report(held.told, state)
 
 
 def _hidden(error: Exception, hide: Callable[[str], str]) -> Exception:

@@ -30,10 +30,11 @@ from eparch.workers.infrastructure import Infrastructure, find_type
 from eparch.workers.jobs import client_environment
 from eparch.workers.options import WorkerOptions
 from eparch.workers.preparation import prepare_pool
+from eparch.workers.reporting import PASSING, pause_after
 from eparch.workers.run_log import RunLog
 from eparch.workers.slots import Slots
 from eparch.workers.sources import Claims, Polls, Sender, Source, is_ours
-from eparch.workers.supervision import PASSING, Held, Supervisor, pause_after
+from eparch.workers.supervision import Held, Supervisor
 
 __all__ = ["Worker", "WorkerOptions", "run_worker"]
 
@@ -119,8 +120,10 @@ class Worker:
         self.supervisor = Supervisor(
             self.sender, infrastructure, self.slots, self.log, worker_name=self.name,
             environment=client_environment(self.settings), pool=self._current_pool, stopping=self.stopping,
+            lease_seconds=self.settings.lease_seconds,
         )  # fmt: skip
         self._wait_out(self._beat)
+        self._try(self.supervisor.adopt)
         limit = "no limit" if self.options.limit is None else f"at most {self.options.limit} runs"
         logger.info("Worker '%s' serves the pool '%s' (%s, %s)", self.name, pool.name, pool.type, limit)
 
@@ -227,6 +230,7 @@ class Worker:
             if now - beaten >= beat_every:
                 beaten = now
                 self._try(self._beat)
+                self._try(self.supervisor.adopt)
             time.sleep(min(_TICK, renew_every))
 
     # Steps of the loops
@@ -258,6 +262,8 @@ class Worker:
         if not held:
             return
         answer = self.source.renew([one.ref for one in held.values()])
+        kept = [held[run_id].handle for run_id in answer.kept if run_id in held]
+        self.supervisor.infrastructure.renewed([handle for handle in kept if handle is not None])
         for run_id in answer.lost:
             one = held.get(run_id)
             if one is None or one.reason is not None:
