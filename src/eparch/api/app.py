@@ -352,6 +352,7 @@ def create_app(
         runs,
         task_sockets,
         variables,
+        worker_instances,
     )
     from eparch.api.opening import opening
 

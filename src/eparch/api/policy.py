@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from eparch.core.errors import SettingInvalid
 from eparch.core.filters import MAX_LIMIT
+from eparch.core.worker_instances import Keeping
 
 if TYPE_CHECKING:
     from eparch.settings import Settings
@@ -54,6 +55,8 @@ class Policy:
     database_kind: str = "sqlite"
     idle_seconds: float = 0.0
     """Seconds without a request after which the server stops; 0 is never."""
+    keeping: Keeping = field(default_factory=Keeping)
+    """When a worker is gone, and when it is forgotten."""
     shown: Mapping[str, str] = field(default_factory=dict)
     """The settings as anybody who may ask may see them, secrets masked."""
 
@@ -80,6 +83,7 @@ class Policy:
             admin_version=settings.admin_version,
             database_kind=settings.database_url.partition(":")[0].partition("+")[0],
             idle_seconds=idle_seconds,
+            keeping=Keeping(settings.worker_missed_heartbeats, settings.worker_forget_seconds),
         )
 
 

@@ -30,7 +30,8 @@ from eparch.core.pools import (
     WorkQueueUpdate,
 )
 from eparch.core.queue_status import DEFAULT_POOL, PoolSlotsPage, QueueRuns, SlotsPage
-from eparch.orchestration import claims, queue_status
+from eparch.core.worker_instances import About
+from eparch.orchestration import claims, queue_status, worker_instances
 from eparch.orchestration import pools as changes
 from eparch.store import pools
 
@@ -168,16 +169,26 @@ async def read_pool_queues(request: Request, work_pool_name: str, body: Query) -
     return await request.scan(changes.read_queues, work_pool_name, body, request.now)
 
 
+def _sender(request: Request) -> About:
+    """What the header of a client tells of it: ``prefect/3.8.8 (API 0.8.4)``."""
+    software, _, version = (request.header("user-agent") or "").partition(" ")[0].partition("/")
+    return About(software=software[:255] or None, version=version[:255] or None)
+
+
 @handles(calls.heartbeat_worker)
 async def heartbeat_worker(request: Request, work_pool_name: str, body: Heartbeat) -> None:
     """A worker is alive."""
-    await request.write(changes.heartbeat, work_pool_name, body, request.now)
+    keeping = request.services.policy.keeping
+    await request.write(
+        worker_instances.stock_heartbeat, work_pool_name, body, _sender(request), request.now, keeping
+    )
 
 
 @handles(calls.read_workers)
 async def read_workers(request: Request, work_pool_name: str, body: Query) -> Any:
     """A page of the pool's workers."""
-    return await request.scan(changes.read_workers, work_pool_name, body, request.now)
+    missed = request.services.policy.keeping.missed
+    return await request.scan(changes.read_workers, work_pool_name, body, request.now, missed)
 
 
 @handles(calls.delete_worker)

@@ -70,8 +70,8 @@ class WorkerFeed(Protocol):
     async def connect(self, pool_name: str, hello: Hello) -> Connected:
         """Let a worker in; raises ``ChannelRefused``."""
 
-    async def beat(self, pool_id: UUID, worker_name: str, interval: int) -> dict[str, Any] | None:
-        """Record a heartbeat; the pool, None when it is gone."""
+    async def beat(self, pool_id: UUID, hello: Hello, interval: int) -> dict[str, Any] | None:
+        """Record a heartbeat of who said ``hello``; the pool, None when it is gone."""
 
     async def read_pool(self, pool_id: UUID) -> dict[str, Any] | None:
         """The pool as it is now, None when it is gone."""

@@ -226,7 +226,7 @@ class _Channel:
         if (said.consumer_id, said.worker_name) != (self._hello.consumer_id, self._hello.worker_name):
             raise _Ended(Ending.PROTOCOL_ERROR)
         try:
-            pool = await self._feed.beat(self._pool_id, said.worker_name, said.heartbeat_interval_seconds)
+            pool = await self._feed.beat(self._pool_id, self._hello, said.heartbeat_interval_seconds)
         except EparchError as error:
             logger.warning("A heartbeat could not be recorded: %s", error.message)
             raise _Ended(Ending.HEARTBEAT_PERSISTENCE_FAILED) from error
@@ -257,6 +257,7 @@ class StoredWorkers:
         self._database = services.database
         self.changes = services.pools
         self.cleanups = services.cleanups
+        self._keeping = services.policy.keeping
 
     async def connect(self, pool_name: str, hello: Hello) -> Connected:
         """Let a worker in.
@@ -264,12 +265,13 @@ class StoredWorkers:
         Raises:
             ChannelRefused: it cannot be.
         """
-        return await self._database.write(worker_channels.connect, pool_name, hello, datetime.now(UTC))
+        now = datetime.now(UTC)
+        return await self._database.write(worker_channels.connect, pool_name, hello, now, self._keeping)
 
-    async def beat(self, pool_id: UUID, worker_name: str, interval: int) -> dict[str, Any] | None:
+    async def beat(self, pool_id: UUID, hello: Hello, interval: int) -> dict[str, Any] | None:
         """Record a heartbeat; the pool, None when it is gone."""
         now = datetime.now(UTC)
-        return await self._database.write(worker_channels.beat, pool_id, worker_name, interval, now)
+        return await self._database.write(worker_channels.beat, pool_id, hello, interval, now, self._keeping)
 
     async def read_pool(self, pool_id: UUID) -> dict[str, Any] | None:
         """The pool as it is now, None when it is gone."""

@@ -33,6 +33,7 @@ from eparch.core.endpoints.task_workers import *
 from eparch.core.endpoints.variables import *
 from eparch.core.endpoints.work_pools import *
 from eparch.core.endpoints.work_queues import *
+from eparch.core.endpoints.worker_instances import *
 
 ENDPOINTS: tuple[Endpoint[Any], ...] = tuple(
     value for value in globals().copy().values() if isinstance(value, Endpoint)

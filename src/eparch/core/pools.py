@@ -17,6 +17,7 @@ from msgspec import Meta
 from eparch.core.deployments import Deployment, Flow, Limit
 from eparch.core.model import UNSET, Body, Json, Name, Patch, Record, Timestamp, UnsetType, Value
 from eparch.core.runs import FlowRun
+from eparch.core.worker_instances import HEARTBEAT_SECONDS, MISSED, WorkerOrder
 
 DEFAULT_QUEUE = "default"
 """Every pool has a queue of this name from the start (wire 4.4)."""
@@ -215,6 +216,10 @@ class ClaimRuns(Body, frozen=True, kw_only=True):
     wait_seconds: Annotated[float, Meta(ge=0, le=60)] = 0.0
     holding: list[UUID] = []
     """Runs that this worker runs now: it is told when one of them is to be cancelled."""
+    instance_id: UUID | None = None
+    """The process that asks, as it reports itself (row W11)."""
+    order: WorkerOrder = WorkerOrder.WORK
+    """What the worker does now; it is told as soon as it is to do something else."""
 
 
 class ClaimedRun(Value, frozen=True, kw_only=True):
@@ -231,6 +236,7 @@ class Work(Value, frozen=True, kw_only=True):
 
     runs: list[ClaimedRun] = []
     cancel: list[UUID] = []
+    order: WorkerOrder = WorkerOrder.WORK
 
 
 class ClaimRef(Value, frozen=True, kw_only=True):
@@ -254,18 +260,17 @@ class Renewed(Value, frozen=True, kw_only=True):
     lost: list[UUID] = []
 
 
-OFFLINE_AFTER_HEARTBEATS = 3
-"""Missed heartbeats after which a worker is OFFLINE (row W13)."""
-
 POLL_TIMEOUT = timedelta(seconds=60)
 """A queue or deployment that nobody polled for this long is NOT_READY (row W14)."""
 
 
-def worker_status(worker_seen: datetime | None, interval: float | None, now: datetime) -> WorkerStatus:
-    """ONLINE while the last heartbeat is younger than three intervals (default 30 s, row W13)."""
+def worker_status(
+    worker_seen: datetime | None, interval: float | None, now: datetime, missed: float = MISSED
+) -> WorkerStatus:
+    """ONLINE while the last heartbeat is younger than ``missed`` intervals (row W13)."""
     if worker_seen is None:
         return WorkerStatus.OFFLINE
-    bound = timedelta(seconds=OFFLINE_AFTER_HEARTBEATS * (interval or 30))
+    bound = timedelta(seconds=missed * (interval or HEARTBEAT_SECONDS))
     return WorkerStatus.ONLINE if now - worker_seen <= bound else WorkerStatus.OFFLINE
 
 

@@ -20,8 +20,10 @@ from eparch.core.errors import NotFound, did_you_mean
 from eparch.core.pools import Claim, ClaimedRun, ClaimRuns, RenewClaims, Renewed, Work
 from eparch.core.runs import FlowRun
 from eparch.core.states import Pending, StateType
+from eparch.core.worker_instances import WorkerOrder
 from eparch.orchestration.slots import Queue, deployment_slot, free_slots
 from eparch.orchestration.transition import NewClaim, claim_of, propose
+from eparch.orchestration.worker_instances import polled
 from eparch.store import claims, deployments, pools, runs
 from eparch.store.database import Database
 from eparch.store.runs import Stored
@@ -37,19 +39,20 @@ def claim(pool_name: str, request: ClaimRuns, now: datetime) -> Steps[Work]:
     pool_id, is_paused, limit = yield from _pool(pool_name)
     queues = yield from chosen_queues(pool_id, pool_name, request.work_queue_names)
     yield from claims.lock_pool(pool_id)
-    yield from pools.heartbeat(pool_id, request.worker_name, None, now)
+    yield from pools.see_worker(pool_id, request.worker_name, now)
     yield from pools.mark_polled([queue[0] for queue in queues], now)
+    order = yield from polled(request.instance_id, pool_id, now)
     cancel = (yield from claims.to_cancel(request.holding)) if request.holding else []
     before = yield from claims.by_claim_id(request.claim_id)
     if before:
         again = yield from _claimed_before(before, now + timedelta(seconds=request.lease_seconds))
-        return Work(runs=again, cancel=cancel)
-    if is_paused or request.limit == 0:
-        return Work(cancel=cancel)
+        return Work(runs=again, cancel=cancel, order=order)
+    if is_paused or request.limit == 0 or order is not WorkerOrder.WORK:
+        return Work(cancel=cancel, order=order)
     taking = _Taking(pool_id, limit, request, now)
     for queue in queues:
         yield from taking.take(queue)
-    return Work(runs=taking.taken, cancel=cancel)
+    return Work(runs=taking.taken, cancel=cancel, order=order)
 
 
 def _pool(name: str) -> Steps[tuple[UUID, bool, int | None]]:
@@ -242,7 +245,8 @@ class Waiters:
                 waiter.woken.clear()
                 work = await database.write(claim, pool_name, request, datetime.now(UTC))
                 left = deadline - loop.time()
-                if work.runs or work.cancel or left <= 0 or self.stopping.is_set():
+                told = work.order is not request.order
+                if work.runs or work.cancel or told or left <= 0 or self.stopping.is_set():
                     return work
                 _, when = await database.read(next_due, pool_name, request.work_queue_names)
                 await waiter.sleep(_wait(when, request, left))

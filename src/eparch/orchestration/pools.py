@@ -20,8 +20,9 @@ from eparch.core.pools import (
     WorkQueueUpdate,
 )
 from eparch.core.queue_status import DEFAULT_POOL
+from eparch.core.worker_instances import MISSED
 from eparch.orchestration import announcing
-from eparch.store import claims, pools, rows
+from eparch.store import claims, pools, rows, worker_instances
 from eparch.store.statement import Note, Steps
 
 
@@ -292,12 +293,15 @@ def delete_worker(pool_name: str, worker_name: str) -> Steps[None]:
     pool = yield from claims.read_pool(pool_name)
     if pool is None:
         raise NotFound(f'Work pool "{pool_name}" not found.')
+    yield from worker_instances.forget_named(pool[0], worker_name)
     if not (yield from pools.delete_worker(pool[0], worker_name)):
         raise NotFound("Worker not found.")
 
 
-def read_workers(pool_name: str, query: Query, now: datetime) -> Steps[list[dict[str, Any]]]:
-    """A page of the pool's workers.
+def read_workers(
+    pool_name: str, query: Query, now: datetime, missed: float = MISSED
+) -> Steps[list[dict[str, Any]]]:
+    """A page of the pool's workers; ``missed`` heartbeats in a row are as good as none (row W13).
 
     Raises:
         NotFound: there is no such pool.
@@ -305,5 +309,5 @@ def read_workers(pool_name: str, query: Query, now: datetime) -> Steps[list[dict
     pool = yield from claims.read_pool(pool_name)
     if pool is None:
         raise NotFound(f'Work pool "{pool_name}" not found.')
-    found = yield from pools.read_workers(query, now, pool[0])
+    found = yield from pools.read_workers(query, now, pool[0], missed)
     return found

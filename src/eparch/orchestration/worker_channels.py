@@ -30,7 +30,9 @@ from eparch.core.worker_channel import (
     ReleaseFrame,
     RenewFrame,
 )
+from eparch.core.worker_instances import About, Keeping
 from eparch.orchestration.pools import create_pool, update_pool
+from eparch.orchestration.worker_instances import note_stock
 from eparch.store import claims, pools
 from eparch.store.statement import Steps
 
@@ -40,6 +42,9 @@ MAX_DELIVERIES = 3
 """Workers that may try one clean-up."""
 MAX_CLEANUPS = 1000
 """Clean-ups that wait; the oldest are forgotten when nobody comes for them."""
+
+
+_KEEPING = Keeping()
 
 
 class ChannelRefused(EparchError):
@@ -61,7 +66,7 @@ class Connected:
     queues: list[QueueRef]
 
 
-def connect(pool_name: str, hello: Hello, now: datetime) -> Steps[Connected]:
+def connect(pool_name: str, hello: Hello, now: datetime, keeping: Keeping = _KEEPING) -> Steps[Connected]:
     """Let the worker in: its pool is made if it asks for that, gets a template if it has none, and the worker
     is ONLINE.
 
@@ -77,6 +82,11 @@ def connect(pool_name: str, hello: Hello, now: datetime) -> Steps[Connected]:
     assert found is not None
     pool_id: UUID = found[0]
     queues = yield from _resolve_queues(pool_id, hello.work_queue_names)
+    about = About(software="prefect", types=[hello.worker_type])
+    yield from note_stock(
+        pool_id, hello.worker_name, hello.heartbeat_interval_seconds, about, now, keeping,
+        instance_id=hello.consumer_id,
+    )  # fmt: skip
     yield from pools.heartbeat(pool_id, hello.worker_name, hello.heartbeat_interval_seconds, now)
     pool = yield from pools.read_pool_by_id(pool_id, now)
     assert pool is not None
@@ -113,10 +123,16 @@ def _resolve_queues(pool_id: UUID, names: list[str]) -> Steps[list[QueueRef]]:
     return [QueueRef(id=known[name], name=name) for name in wanted]
 
 
-def beat(pool_id: UUID, worker_name: str, interval: int, now: datetime) -> Steps[dict[str, Any] | None]:
-    """The worker is alive; its pool as it is now, None when it was deleted."""
-    pool = yield from pools.read_pool_by_id(pool_id, now)
+def beat(
+    pool_id: UUID, hello: Hello, interval: int, now: datetime, keeping: Keeping = _KEEPING
+) -> Steps[dict[str, Any] | None]:
+    """The worker that said ``hello`` is alive; its pool as it is now, None when it was deleted."""
+    pool, worker_name = (yield from pools.read_pool_by_id(pool_id, now)), hello.worker_name
     if pool is not None:
+        about = About(software="prefect", types=[hello.worker_type])
+        yield from note_stock(
+            pool_id, worker_name, interval, about, now, keeping, instance_id=hello.consumer_id
+        )
         yield from pools.heartbeat(pool_id, worker_name, interval, now)
     return pool
 

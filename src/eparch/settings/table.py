@@ -14,6 +14,7 @@ import msgspec
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Color = Literal["auto", "always", "never"]
+OnStop = Literal["finish", "hand-back", "cancel"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +233,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 15.0
 
+    worker_missed_heartbeats: Annotated[
+        float, _row("Heartbeats that may be missing until a worker is offline.", least=1, most=1000)
+    ] = 3.0
+    worker_forget_seconds: Annotated[
+        float, _row("Seconds after which a worker process that is not seen is forgotten.", least=60)
+    ] = 604800.0
+
     # Workers and deploying
     default_work_pool: Annotated[
         str | None,
@@ -252,6 +260,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     worker_heartbeat_seconds: Annotated[
         float, _row("Seconds between two heartbeats.", "PREFECT_WORKER_HEARTBEAT_SECONDS", least=0.1)
     ] = 30.0
+    worker_log_level: Annotated[
+        LogLevel, _row("Least level of what a worker says that the server keeps.")
+    ] = "INFO"
+    worker_on_stop: Annotated[
+        OnStop,
+        _row(
+            "What a worker that is told to stop does with its runs: lets them finish, hands back those"
+            " that have not begun, or ends them."
+        ),
+    ] = "finish"
+    worker_grace_seconds: Annotated[
+        float, _row("Seconds that runs have before a worker that is told to stop ends them.", least=0)
+    ] = 20.0
+    worker_health_host: Annotated[
+        str, _row("Address at which a worker answers probes.", "PREFECT_WORKER_WEBSERVER_HOST")
+    ] = "0.0.0.0"  # noqa: S104  probes come from outside
+    worker_health_port: Annotated[
+        int, _row("Port of it; 0 takes a free one.", "PREFECT_WORKER_WEBSERVER_PORT", least=0, most=65535)
+    ] = 8080
     prefetch_seconds: Annotated[
         float,
         _row(

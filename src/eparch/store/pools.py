@@ -8,10 +8,12 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql  # SQLite's compiler understands its upsert too
 
 from eparch.core.filters import Condition, Group, Query
 from eparch.core.model import new_id
 from eparch.core.pools import PoolStatus, WorkerStatus, polled_status, worker_status
+from eparch.core.worker_instances import MISSED, WRITE_EVERY
 from eparch.store import tables as t
 from eparch.store.dialect import AnyOf
 from eparch.store.rows import names
@@ -71,7 +73,10 @@ _QUEUE_NUMBERS = Statement(
 )
 _POLLED = Statement(
     sa.update(_queue)
-    .where(AnyOf(_queue.c.id, "ids"))
+    .where(
+        AnyOf(_queue.c.id, "ids"),
+        sa.or_(_queue.c.last_polled.is_(None), _queue.c.last_polled <= param("stale", _queue.c.last_polled)),
+    )
     .values(last_polled=param("last_polled", _queue.c.last_polled))
 )
 
@@ -82,6 +87,23 @@ _HEARTBEAT = upsert(
     ("updated", "last_heartbeat_time", "heartbeat_interval_seconds"),
 )
 
+
+_unseen = postgresql.insert(_worker).values(
+    {c.name: sa.bindparam(c.name, type_=c.type) for c in _worker.columns}
+)
+_SEE_WORKER = Statement(
+    _unseen.on_conflict_do_update(
+        index_elements=[_worker.c.work_pool_id, _worker.c.name],
+        set_={
+            "updated": _unseen.excluded.updated,
+            "last_heartbeat_time": _unseen.excluded.last_heartbeat_time,
+        },
+        where=sa.or_(
+            _worker.c.last_heartbeat_time.is_(None),
+            _worker.c.last_heartbeat_time <= param("stale", _worker.c.last_heartbeat_time),
+        ),
+    )
+)
 
 _DELETE_WORKER = Statement(
     sa.delete(_worker)
@@ -112,9 +134,10 @@ def _wire_queue(row: Row, now: datetime) -> dict[str, Any]:
     return queue
 
 
-def _wire_worker(row: Row, now: datetime) -> dict[str, Any]:
+def _wire_worker(row: Row, now: datetime, missed: float) -> dict[str, Any]:
     worker = dict(zip(_WORKER_KEYS, row, strict=True))
-    worker["status"] = worker_status(worker["last_heartbeat_time"], worker["heartbeat_interval_seconds"], now)
+    seen, interval = worker["last_heartbeat_time"], worker["heartbeat_interval_seconds"]
+    worker["status"] = worker_status(seen, interval, now, missed)
     return worker
 
 
@@ -212,8 +235,8 @@ def delete_queue(queue_id: UUID) -> Steps[bool]:
 
 
 def mark_polled(queue_ids: Sequence[UUID], now: datetime) -> Steps[None]:
-    """Somebody asked for the work of these queues (row W14)."""
-    yield _POLLED(ids=list(queue_ids), last_polled=now)
+    """Somebody asked for the work of these queues (row W14); written once in ``WRITE_EVERY``."""
+    yield _POLLED(ids=list(queue_ids), last_polled=now, stale=now - WRITE_EVERY)
 
 
 # Workers
@@ -232,22 +255,38 @@ def heartbeat(pool_id: UUID, name: str, interval: int | None, now: datetime) -> 
     )
 
 
+def see_worker(pool_id: UUID, name: str, now: datetime) -> Steps[None]:
+    """The worker asks for runs, so it lives; written once in ``WRITE_EVERY``."""
+    yield _SEE_WORKER(
+        id=new_id(),
+        created=now,
+        updated=now,
+        name=name,
+        work_pool_id=pool_id,
+        last_heartbeat_time=now,
+        heartbeat_interval_seconds=None,
+        stale=now - WRITE_EVERY,
+    )
+
+
 def delete_worker(pool_id: UUID, name: str) -> Steps[bool]:
     """Forget the worker; False when there is none."""
     found = yield _DELETE_WORKER(work_pool_id=pool_id, name=name)
     return bool(found)
 
 
-def read_workers(query: Query, now: datetime, pool_id: UUID) -> Steps[list[dict[str, Any]]]:
+def read_workers(
+    query: Query, now: datetime, pool_id: UUID, missed: float = MISSED
+) -> Steps[list[dict[str, Any]]]:
     """A page of the pool's workers; their status is computed, so it is compared here (row W13)."""
     if not _asks_status(query.where):
         bound = bind(WORKERS, query, "work_pool_id")
         found = yield bound.statement(**{**bound.values, "work_pool_id": pool_id})
-        return [_wire_worker(row, now) for row in found]
+        return [_wire_worker(row, now, missed) for row in found]
     everyone = Query("workers", sort=query.sort, limit=_EVERYONE)
     bound = bind(WORKERS, everyone, "work_pool_id")
     found = yield bound.statement(**{**bound.values, "work_pool_id": pool_id})
-    workers = [_wire_worker(row, now) for row in found]
+    workers = [_wire_worker(row, now, missed) for row in found]
     chosen = [worker for worker in workers if _admits(query.where, worker)]
     return chosen[query.offset : query.offset + query.limit]
 

@@ -25,6 +25,8 @@ from eparch.store.block_tables import default_storage as default_storage
 from eparch.store.columns import Document, Flag, Id, Text, Time, metadata, record, where_known
 from eparch.store.task_tables import task_queue as task_queue
 from eparch.store.task_tables import task_worker as task_worker
+from eparch.store.worker_tables import worker_instance as worker_instance
+from eparch.store.worker_tables import worker_log as worker_log
 
 __all__ = ["Document", "Flag", "Id", "Text", "Time", "metadata"]
 
