@@ -363,8 +363,15 @@ def test_wire45_running_renews_the_slot_takes_it_again_or_is_cancelled() -> None
 
 def test_wire45_the_slot_of_a_client_that_cannot_renew_is_pinned() -> None:
     run = a_flow(a_state(T.PENDING, deployment_concurrency_lease_id=uuid4()))
-    facts = replace(slot(0), renews_slot=False)
-    assert accepted(decide(run, to(T.RUNNING), facts, NOW)).effects.slot == "pin"
+    renewing, not_renewing = slot(0, held=True), replace(slot(0, held=True), renews_slot=False)
+    renewed = accepted(decide(run, to(T.RUNNING), renewing, NOW)).effects
+    assert (renewed.slot, renewed.lease_seconds) == ("renew", 300)
+    pinned = accepted(decide(run, to(T.RUNNING), not_renewing, NOW)).effects
+    assert (pinned.slot, pinned.lease_seconds) == ("renew", None)
+    stopped = accepted(decide(run, to(T.CANCELLING), not_renewing, NOW)).effects
+    assert (stopped.slot, stopped.lease_seconds) == ("pin", None)
+    lost = decide(run, to(T.RUNNING), replace(slot(0), renews_slot=False), NOW)
+    assert rejected(lost, "slot_at_running").type is T.CANCELLED
 
 
 def test_wire45_the_lease_id_is_the_servers() -> None:

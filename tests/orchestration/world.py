@@ -140,6 +140,7 @@ class World:
         name: str | None = None,
         *,
         token: int | None = None,
+        stock: tuple[int, int, int] | None = None,
         force: bool = False,
         **more: Any,
     ) -> StateAnswer:
@@ -147,7 +148,7 @@ class World:
         self.pass_seconds(0.001)
         body = SetState(state=a_state(type_, name, **more), force=force)
         answered = await self.database.write(
-            transition.set_flow_run_state, run_id, body, self.now, token=token
+            transition.set_flow_run_state, run_id, body, self.now, token=token, stock=stock
         )
         return answered.answer
 

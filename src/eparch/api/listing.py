@@ -163,7 +163,12 @@ async def set_flow_run_states(request: Request, body: Query) -> BulkAnswers:
 async def _propose(request: Request, run_id: UUID, proposal: SetState) -> BulkAnswer:
     try:
         answered = await request.write(
-            transition.set_flow_run_state, run_id, proposal, request.now, token=request.claim_token
+            transition.set_flow_run_state,
+            run_id,
+            proposal,
+            request.now,
+            token=request.claim_token,
+            stock=request.stock_version,
         )
     except EparchError as error:
         details = StateAnswerDetails(type="abort_details", reason=error.message)

@@ -17,6 +17,7 @@ from eparch.core.calls import CLAIM_HEADER
 from eparch.core.errors import BadRequest, Invalid, NotFound, TooLarge, Unavailable
 from eparch.core.filters import MAX_LIMIT
 from eparch.core.pools import ShownToken
+from eparch.core.stock import Version, stock_version
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -181,6 +182,11 @@ class Request:
                 f"The header {CLAIM_HEADER} must be the id of a run, a colon and a whole number."
             )
         return shown
+
+    @property
+    def stock_version(self) -> Version | None:
+        """The version of the Prefect client that asks; None when it is none (wire section 1)."""
+        return stock_version(self.header("user-agent"))
 
     async def read_body(self, limit: int) -> bytes:
         """The whole body.

@@ -64,7 +64,7 @@ async def read_flow_runs(request: Request, body: Query) -> Any:
 @handles(calls.count_flow_runs)
 async def count_flow_runs(request: Request, body: Query) -> int:
     """How many runs there are."""
-    count: int = await request.scan(runs.count, body)
+    count: int = await request.count(body)
     return count
 
 
@@ -72,7 +72,12 @@ async def count_flow_runs(request: Request, body: Query) -> int:
 async def set_flow_run_state(request: Request, id: UUID, body: SetState) -> Answer:
     """Propose a state: 201 when one was written, else 200 (wire 4.1)."""
     answered = await request.write(
-        transition.set_flow_run_state, id, body, request.now, token=request.claim_token
+        transition.set_flow_run_state,
+        id,
+        body,
+        request.now,
+        token=request.claim_token,
+        stock=request.stock_version,
     )
     return _answer(answered.answer, answered.wrote)
 

@@ -29,6 +29,7 @@ class Case:
         "new",
         "now",
         "old",
+        "pinned",
         "policy",
         "run",
         "slot",
@@ -46,6 +47,7 @@ class Case:
             run.state.state_details.deployment_concurrency_lease_id if run.state else None
         )
         self.slot: SlotEffect | None = None
+        self.pinned = False
         self.tags: TagsEffect | None = None
         self.cache_key: str | None = None
         self.cancels: tuple[UUID, ...] = ()
@@ -74,6 +76,7 @@ class Case:
         self.changes = {}
         self.slot = self.tags = self.cache_key = None
         self.cancels = ()
+        self.pinned = False
         self.lease_id = self.old.state_details.deployment_concurrency_lease_id if self.old else None
         return Reject(reason=reason, state=state)
 
@@ -148,7 +151,7 @@ def complete(case: Case, state: State) -> tuple[State, Effects]:
     if old is not None and stamp <= old.timestamp:
         stamp = old.timestamp + timedelta(microseconds=1)
     limit = case.facts.slot
-    leased = limit is not None and case.slot in ("take", "renew")
+    leased = limit is not None and case.slot in ("take", "renew") and not case.pinned
     effects = Effects(
         claim=claim,
         slot=case.slot,

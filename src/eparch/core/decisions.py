@@ -87,7 +87,7 @@ class Facts(Value, frozen=True, kw_only=True):
     slot: Slot | None = None
     """None: no deployment limit, or the client takes its slots itself (Prefect 3.0.0 to 3.0.3)."""
     renews_slot: bool = True
-    """The client renews the lease of its slot (Prefect does since 3.4.11)."""
+    """The client renews the lease of its slot while its flow runs (Prefect does since 3.4.11)."""
     tags: TagSlots | None = None
     cached: State | None = None
     """The newest live state that is stored under the proposed state's cache key."""
@@ -110,6 +110,7 @@ class Effects(Value, frozen=True, kw_only=True):
     lease_id: UUID | None = None
     """The lease that ``slot`` is about."""
     lease_seconds: float | None = None
+    """After this the slot is free unless the lease is renewed; None: it is held as long as the claim."""
     tags: TagsEffect | None = None
     cache_key: str | None = None
     """The completed state is stored under this key."""

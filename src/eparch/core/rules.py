@@ -131,8 +131,8 @@ WAITS_FOR_SLOT = "AwaitingConcurrencySlot"
 
 
 def holds_a_limited_slot(case: Case) -> bool:
-    """It has a slot's lease and its client renews it."""
-    return case.lease_id is not None and case.facts.slot is not None and case.facts.renews_slot
+    """It has a slot's lease and the deployment a limit."""
+    return case.lease_id is not None and case.facts.slot is not None
 
 
 def renew_slot(case: Case) -> Decision | None:
@@ -153,13 +153,14 @@ def renew_slot(case: Case) -> Decision | None:
 
 
 def client_does_not_renew(case: Case) -> bool:
-    """It has a slot's lease and its client is too old to renew it."""
+    """It has a slot's lease and its client does not renew it."""
     return case.lease_id is not None and not case.facts.renews_slot
 
 
 def pin_slot(case: Case) -> None:
     """The lease no longer lapses."""
-    case.slot = "pin"
+    case.pinned = True
+    case.slot = case.slot or "pin"
 
 
 def deployment_is_gone(case: Case) -> bool:

@@ -32,7 +32,7 @@ from eparch.core.concurrency import (
 from eparch.core.decisions import TagsEffect, TagSlots
 from eparch.core.errors import Conflict, Gone, Invalid, NotFound
 from eparch.core.model import changes, new_id
-from eparch.store import concurrency, runs
+from eparch.store import claims, concurrency, runs
 from eparch.store.concurrency import Held
 from eparch.store.statement import Steps
 
@@ -255,13 +255,17 @@ def _learnt(book: Book, held: Held | None, now: datetime) -> Book:
 
 
 def renew_lease(lease_id: UUID, seconds: float, now: datetime) -> Steps[None]:
-    """Keep the slots of a lease. The slot of a deployment's limit lasts as long as the claim of its run.
+    """Keep the slots of a lease: of named limits, or the one that a run has of its deployment's limit.
 
     Raises:
         Gone: nobody holds it any more.
     """
-    if (yield from concurrency.renew_lease(lease_id, now + timedelta(seconds=seconds), now)):
+    until = now + timedelta(seconds=seconds)
+    if (yield from concurrency.renew_lease(lease_id, until, now)):
         return
+    if (yield from claims.renew_slot(lease_id, until)):
+        return
+    # The slot of a run whose worker or process renews the claim lasts as long as that.
     if not (yield from runs.lease_exists(lease_id)):
         raise Gone(NO_LEASE)
 

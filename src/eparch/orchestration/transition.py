@@ -7,7 +7,7 @@ claim, its slot and its event, all in one transaction; the write is guarded by t
 from __future__ import annotations
 
 import random
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -32,6 +32,7 @@ from eparch.core.pools import Claim, ShownToken
 from eparch.core.run_events import related_to, transition_event
 from eparch.core.runs import FlowRun, SetState, StateAnswer, TaskRun
 from eparch.core.states import CLAIMED, Cancelled, Cancelling, Crashed, State, StateType, from_create
+from eparch.core.stock import Version, renews_slots, takes_slots
 from eparch.core.transitions import decide
 from eparch.orchestration import concurrency, slots, subflows
 from eparch.store import claims, records, rows, runs, task_queue
@@ -60,9 +61,9 @@ class NewClaim(msgspec.Struct, frozen=True):
 
 
 def set_flow_run_state(
-    run_id: UUID, body: SetState, now: datetime, *, token: Shown = None
+    run_id: UUID, body: SetState, now: datetime, *, token: Shown = None, stock: Version | None = None
 ) -> Steps[Answered]:
-    """Propose a state for a flow run (wire 4.1).
+    """Propose a state for a flow run (wire 4.1); ``stock`` is the version of the Prefect client that does.
 
     Raises:
         NotFound: there is no such run.
@@ -71,7 +72,7 @@ def set_flow_run_state(
     if stored is None:
         raise NotFound("Flow run not found")
     proposed = from_create(without_nul(body.state), now)
-    decision = yield from propose(stored, proposed, now, token=token, force=body.force)
+    decision = yield from propose(stored, proposed, now, token=token, stock=stock, force=body.force)
     wrote = state_to_write(decision) is not None
     return Answered(answer_of(decision, stored.run.state), wrote)
 
@@ -82,6 +83,7 @@ def propose(
     now: datetime,
     *,
     token: Shown = None,
+    stock: Version | None = None,
     force: bool = False,
     claimer: NewClaim | None = None,
     own: bool = False,
@@ -90,7 +92,7 @@ def propose(
 
     ``own``: the server itself proposes, as the watchdog does; it speaks for the claim that stands.
     """
-    facts = yield from _facts(stored, token, own)
+    facts = yield from _facts(stored, token, stock, own)
     if proposed.type is StateType.PENDING and claimer is None and not force:
         full = yield from slots.pool_is_full(stored)
         facts = msgspec.structs.replace(facts, pool_is_full=full)
@@ -112,15 +114,16 @@ def _supersede(run_ids: tuple[UUID, ...], now: datetime) -> Steps[None]:
             yield from propose(stored, Cancelling(timestamp=now, message=message), now, own=True)
 
 
-def _facts(stored: Stored, token: Shown, own: bool) -> Steps[Facts]:
+def _facts(stored: Stored, token: Shown, stock: Version | None, own: bool) -> Steps[Facts]:
     presented, current = yield from _tokens(stored, token)
-    slot = yield from slots.deployment_slot(stored)
+    slot = None if takes_slots(stock) else (yield from slots.deployment_slot(stored))
     return Facts(
         has_deployment=stored.run.deployment_id is not None,
         is_subflow=stored.run.parent_task_run_id is not None,
         presented_token=current if own else presented,
         current_token=current,
         slot=slot,
+        renews_slot=renews_slots(stock),
     )
 
 
@@ -210,8 +213,15 @@ def _write_claim(
         yield Note("work", run.work_pool_id)
     if takes:
         yield from claims.insert_claim(claim_of(stored, claimer, now))
-    if effects.slot == "take" and effects.lease_id is not None:
-        yield from claims.set_slot(run.id, effects.lease_id, run.deployment_id)
+    if effects.slot in ("take", "renew") and effects.lease_id is not None:
+        holder = claimer if takes else stored.claim
+        # The slot of who renews its claim lasts as long as that; others have to renew the slot (wire 4.5).
+        until = None
+        if effects.lease_seconds is not None and (holder is None or holder.lease_until is None):
+            until = now + timedelta(seconds=effects.lease_seconds)
+        yield from claims.set_slot(run.id, effects.lease_id, run.deployment_id, until)
+    elif effects.slot == "pin":
+        yield from claims.pin_slot(run.id)
     elif effects.slot == "release" and effects.claim == "keep":
         yield from claims.set_slot(run.id, None, None)
         yield Note("work", run.work_pool_id)

@@ -14,6 +14,7 @@ from eparch.core.decisions import state_to_write
 from eparch.core.errors import Unavailable
 from eparch.core.states import State, StateType
 from eparch.core.transitions import cancel_expired, lapsed, late, pause_expired
+from eparch.orchestration import slots
 from eparch.orchestration.transition import propose
 from eparch.orchestration.worker_channels import Teardown
 from eparch.store import claims, concurrency, runs
@@ -56,6 +57,8 @@ class Watchdog:
         await self._sweep(database, StateType.CANCELLING, since, self._cancelling, now)
         if await database.scan(concurrency.any_lapsed, now):
             await database.write(concurrency.drop_lapsed, now)
+        if await database.scan(claims.any_lapsed_slot, now):
+            await database.write(slots.free_lapsed, now)
         return acted
 
     async def _sweep(

@@ -39,36 +39,49 @@ _HELD = Statement(
 )
 
 
-def _due(scheduled_after: bool) -> sa.Select[Any]:
-    """Due runs of one queue, oldest first; those whose deployment is full are passed over (row P15)."""
+def _deployment_admits() -> sa.ColumnElement[bool]:
+    """Its deployment has room, or does something else with a run that meets its limit than let it wait."""
     deployment = t.deployment
-    taken = (
-        sa.select(sa.func.count())
-        .select_from(_claim)
-        .where(_claim.c.slot_of == deployment.c.id)
-        .scalar_subquery()
-    )
     strategy = JsonText(deployment.c.concurrency_options, "collision_strategy")
     cancels_new = strategy == sa.literal_column("'CANCEL_NEW'")
     takes_over = sa.and_(
         strategy == sa.literal_column("'CANCEL_RUNNING'"),
         _run.c.state_name != sa.literal_column(f"'{WAITS_FOR_SLOT}'"),
     )
+    return sa.or_(
+        deployment.c.concurrency_limit.is_(None),
+        sa.and_(sa.or_(cancels_new, takes_over), deployment.c.concurrency_limit > sa.literal_column("0")),
+        deployment.c.concurrency_limit > SLOTS_TAKEN,
+    )
+
+
+SLOTS_TAKEN = (
+    sa.select(sa.func.count())
+    .select_from(_claim)
+    .where(_claim.c.slot_of == t.deployment.c.id)
+    .scalar_subquery()
+)
+"""Of the limit of a run's deployment."""
+
+RUNS = _run.outerjoin(t.deployment, t.deployment.c.id == _run.c.deployment_id)
+
+CONDITIONS: dict[str, sa.ColumnElement[bool]] = {
+    "is_scheduled": _SCHEDULED,
+    "is_due": _run.c.next_scheduled_start_time <= param("before", _run.c.next_scheduled_start_time),
+    "is_left_by_its_process": _run.c.in_process_retry.is_(sa.false()),
+    "is_admitted_by_its_deployment": _deployment_admits(),
+}
+"""What a claim asks of a run of its queue, by name: who explains why a run waits asks the same."""
+
+
+def due_runs(scheduled_after: bool = False) -> sa.Select[Any]:
+    """Due runs of one queue, oldest first; those whose deployment is full are passed over (row P15)."""
     chosen = (
         sa.select(_run.c.id, _run.c.deployment_id, _run.c.next_scheduled_start_time)
-        .select_from(_run.outerjoin(deployment, deployment.c.id == _run.c.deployment_id))
+        .select_from(RUNS)
         .where(
-            _SCHEDULED,
+            *CONDITIONS.values(),
             _run.c.work_queue_id == param("work_queue_id", _run.c.work_queue_id),
-            _run.c.next_scheduled_start_time <= param("before", _run.c.next_scheduled_start_time),
-            _run.c.in_process_retry.is_(sa.false()),
-            sa.or_(
-                deployment.c.concurrency_limit.is_(None),
-                sa.and_(
-                    sa.or_(cancels_new, takes_over), deployment.c.concurrency_limit > sa.literal_column("0")
-                ),
-                taken < deployment.c.concurrency_limit,
-            ),
         )
         .order_by(_run.c.next_scheduled_start_time, _run.c.id)
         .limit(sa.bindparam("limit", type_=sa.Integer))
@@ -80,9 +93,8 @@ def _due(scheduled_after: bool) -> sa.Select[Any]:
         )
     return chosen
 
-
-_DUE = Statement(_due(False))
-_DUE_AFTER = Statement(_due(True))
+_DUE = Statement(due_runs())
+_DUE_AFTER = Statement(due_runs(scheduled_after=True))
 
 _NEXT = Statement(
     sa.select(sa.func.min(_run.c.next_scheduled_start_time).label("next_scheduled_start_time")).where(
@@ -148,7 +160,33 @@ _TO_CANCEL = Statement(
 _SET_SLOT = Statement(
     sa.update(_claim)
     .where(_claim.c.flow_run_id == param("key_flow_run_id", _claim.c.flow_run_id))
-    .values(slot_id=param("slot_id", _claim.c.slot_id), slot_of=param("slot_of", _claim.c.slot_of))
+    .values(
+        slot_id=param("slot_id", _claim.c.slot_id),
+        slot_of=param("slot_of", _claim.c.slot_of),
+        slot_until=param("slot_until", _claim.c.slot_until),
+    )
+)
+_PIN_SLOT = Statement(
+    sa.update(_claim)
+    .where(_claim.c.flow_run_id == param("key_flow_run_id", _claim.c.flow_run_id))
+    .values(slot_until=sa.null())
+)
+_RENEW_SLOT = Statement(
+    sa.update(_claim)
+    .where(_claim.c.slot_id == param("key_slot_id", _claim.c.slot_id), _claim.c.slot_until.is_not(None))
+    .values(slot_until=param("slot_until", _claim.c.slot_until))
+    .returning(_claim.c.flow_run_id)
+)
+_ANY_LAPSED_SLOT = Statement(
+    sa.select(_claim.c.flow_run_id)
+    .where(_claim.c.slot_until <= param("before", _claim.c.slot_until))
+    .limit(sa.literal_column("1"))
+)
+_FREE_LAPSED_SLOTS = Statement(
+    sa.update(_claim)
+    .where(_claim.c.slot_until <= param("before", _claim.c.slot_until))
+    .values(slot_id=sa.null(), slot_of=sa.null(), slot_until=sa.null())
+    .returning(_claim.c.flow_run_id, _claim.c.work_pool_id)
 )
 
 
@@ -223,9 +261,33 @@ def delete_claim(run_id: UUID) -> Steps[None]:
     yield delete(_claim, "flow_run_id")(key=run_id)
 
 
-def set_slot(run_id: UUID, slot_id: UUID | None, deployment_id: UUID | None) -> Steps[None]:
-    """Let the claim of the run hold a slot of the deployment, or none."""
-    yield _SET_SLOT(key_flow_run_id=run_id, slot_id=slot_id, slot_of=deployment_id)
+def set_slot(
+    run_id: UUID, slot_id: UUID | None, deployment_id: UUID | None, until: datetime | None = None
+) -> Steps[None]:
+    """Let the claim of the run hold a slot of the deployment, or none; without ``until`` while it stands."""
+    yield _SET_SLOT(key_flow_run_id=run_id, slot_id=slot_id, slot_of=deployment_id, slot_until=until)
+
+
+def pin_slot(run_id: UUID) -> Steps[None]:
+    """Let the slot of the run, if it has one, last as long as its claim."""
+    yield _PIN_SLOT(key_flow_run_id=run_id)
+
+
+def renew_slot(slot_id: UUID, until: datetime) -> Steps[bool]:
+    """Let the slot with this lease id be held until then; False when it has no such lease."""
+    found = yield _RENEW_SLOT(key_slot_id=slot_id, slot_until=until)
+    return bool(found)
+
+
+def any_lapsed_slot(before: datetime) -> Steps[bool]:
+    """Whether a slot was to be renewed by ``before`` and was not."""
+    return bool((yield _ANY_LAPSED_SLOT(before=before)))
+
+
+def free_lapsed_slots(before: datetime) -> Steps[list[tuple[UUID, UUID | None]]]:
+    """Free the slots that were to be renewed by ``before``: ``(run, pool)`` of those that had them."""
+    found = yield _FREE_LAPSED_SLOTS(before=before)
+    return [(row[0], row[1]) for row in found]
 
 
 def renew(run_id: UUID, token: int, lease_until: datetime) -> Steps[bool]:

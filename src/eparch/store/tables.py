@@ -250,12 +250,19 @@ claim = sa.Table(
     sa.Column("slot_of", Id),
     sa.Column("claimed_at", Time, nullable=False),
     sa.Column("lease_until", Time),
+    sa.Column("slot_until", Time),
     sa.Index("ix_claim_claim_id", "claim_id"),
     sa.Index("ix_claim_work_pool_id", "work_pool_id"),
     sa.Index("ix_claim_work_queue_id", "work_queue_id"),
     sa.Index("ix_claim_slot_of", "slot_of"),
     sa.Index("ix_claim_slot_id", "slot_id"),
     sa.Index("ix_claim_lease_until", "lease_until"),
+    sa.Index(
+        "ix_claim_slot_until",
+        "slot_until",
+        sqlite_where=sa.text("slot_until IS NOT NULL"),
+        postgresql_where=sa.text("slot_until IS NOT NULL"),
+    ),
 )
 
 task_run = sa.Table(
