@@ -134,6 +134,9 @@ def seed(ask: Client) -> dict[str, list[str]]:
     condition = {"object": "flow_run", "property": "name", "type": "string", "operation": "=", "value": 1}
     search = ask(calls.save_search(body={"name": f"search-{mark}", "filters": [condition]}), 201)
     block = _block(ask, mark)
+    trigger = {"type": "event", "posture": "Reactive", "expect": ["never"], "threshold": 1, "within": 0}
+    made = {"name": f"automation-{mark}", "trigger": trigger, "actions": [{"type": "do-nothing"}]}
+    automation = ask(calls.create_automation(body={**made, "tags": ["a"]}))
     ask(calls.create_flow_run_input(id=runs[0], body={"key": "key", "value": "1"}))
     states = ask(calls.read_flow_run_states(flow_run_id=runs[-1]))
     return {
@@ -156,6 +159,7 @@ def seed(ask: Client) -> dict[str, list[str]]:
         "block_document": [block["id"]],
         "slug": [block["block_type"]["slug"]],
         "block_document_name": [block["name"]],
+        "automation": [automation["id"]],
         "flow_run_state": [state["id"] for state in states],
     }
 

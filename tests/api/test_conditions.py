@@ -1,7 +1,7 @@
 """Every condition of the table of filters once: what the document offers, the store understands."""
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 from uuid import UUID, uuid4
 
 import pytest
@@ -32,9 +32,11 @@ ENDPOINTS = {
 
 
 def _sample(kind: Any) -> Any:
-    if kind in SAMPLES:
-        return SAMPLES[kind]
-    return "2026-01-01T00:00:00Z" if kind is Timestamp else [next(iter(get_args(kind)[0])).value]
+    if kind is Timestamp:
+        return "2026-01-01T00:00:00Z"
+    if get_origin(kind) is Annotated:
+        return _sample(get_args(kind)[0])
+    return SAMPLES[kind] if kind in SAMPLES else [next(iter(get_args(kind)[0])).value]
 
 
 @pytest.fixture(scope="module", params=DATABASES)

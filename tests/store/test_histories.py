@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from eparch.core.events import Event
+from eparch.core.events import Event, EventFilter, OccurredFilter
 from eparch.core.model import new_id
 from eparch.core.states import Completed, Pending, Running
-from eparch.store import records, runs
+from eparch.store import event_pages, records, runs
 from eparch.store.database import Database
 
 from . import making
@@ -54,7 +54,7 @@ async def test_what_is_above_a_run(database: Database) -> None:
     parent = making.flow_run(flow.id, fencing_token=3)
     task = making.task_run(parent["id"])
     await database.write(making.insert, flow, parent, task)
-    assert await database.read(runs.above, task["id"]) == runs.Above(None, 3, None)
+    assert await database.read(runs.above, task["id"]) == runs.Above(parent["id"], None, 3, None)
     await database.write(making.insert, making.claim(parent["id"], token=3))
     assert (await database.read(runs.above, task["id"])).token is None, "its holder renews nothing"
     await database.write(runs.delete_flow_run, parent["id"])
@@ -63,7 +63,7 @@ async def test_what_is_above_a_run(database: Database) -> None:
     below = making.task_run(leased["id"])
     held = making.claim(leased["id"], token=5, lease_until=NOW)
     await database.write(making.insert, leased, below, held)
-    expected = runs.Above(leased["parent_task_run_id"], 5, 5)
+    expected = runs.Above(leased["id"], leased["parent_task_run_id"], 5, 5)
     assert await database.read(runs.above, below["id"]) == expected
 
 
@@ -85,7 +85,8 @@ async def test_events_are_read_in_pages_each_once(database: Database) -> None:
     assert await database.read(records.unknown_events, [*made, new]) == [new]
     until = NOW + timedelta(seconds=3)
     read, after = [], None
-    while page := await database.scan(records.read_events, NOW, until, 3, after):
+    asked = EventFilter(occurred=OccurredFilter(since=NOW, until=until), order="ASC")
+    while page := await database.scan(event_pages.candidates, asked, after, 3):
         assert len(page) <= 3
         read += page
         after = (page[-1]["occurred"], page[-1]["id"])
