@@ -120,8 +120,10 @@ def filled(run_ids: list[UUID]) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
         [
             {name: getattr(claim, name) for name in claim.__struct_fields__}
             for claim in (
-                making.claim(run_id, work_pool_id=POOL, work_queue_id=QUEUE, lease_until=NOW)
-                for run_id in run_ids[:500]
+                making.claim(
+                    run_id, work_pool_id=QUEUE if n % 10 else POOL, work_queue_id=QUEUE, lease_until=NOW
+                )
+                for n, run_id in enumerate(run_ids[:5000])
             )
         ],
     )
@@ -154,6 +156,10 @@ class Sqlite:
     def sorts(self, bound: Bound) -> bool:
         return "USE TEMP B-TREE FOR" in self.plan(bound)
 
+    def reads_by_id(self, bound: Bound) -> bool:
+        """An index finds what rows are wanted, and only those are read."""
+        return bool(re.search(r"SEARCH \w+ USING INDEX sqlite_autoindex_\w+ \(id=\?\)", self.plan(bound)))
+
     def close(self) -> None:
         self.connection.close()
 
@@ -177,7 +183,7 @@ class Postgres:
             await self.connection.copy_records_to_table(
                 table.name, records=[prepared.arguments(row) for row in made], columns=columns
             )
-        await self.connection.execute("ANALYZE")
+        await self.connection.execute("VACUUM ANALYZE")
 
     def plan(self, bound: Bound) -> str:
         prepared = bound.statement.prepare(postgres.DIALECT)
@@ -187,6 +193,10 @@ class Postgres:
 
     def scans(self, bound: Bound) -> list[str]:
         return re.findall(rf"^.*Seq Scan on (?:{'|'.join(BIG)})\b.*", self.plan(bound), re.MULTILINE)
+
+    def reads_by_id(self, bound: Bound) -> bool:
+        """Rows are read for the ids of a page that has its limit already."""
+        return bool(re.search(r"Limit.*Index Scan using pk_", self.plan(bound), re.DOTALL))
 
     def sorts(self, bound: Bound) -> bool:
         """A sort of groups of equal keys, which are few, is not meant."""
@@ -247,9 +257,6 @@ STATEMENTS: dict[str, Any] = {
     "forget one": lambda ids: runs._FORGET_SCHEDULE(deployment_id=DEPLOYMENT, after=NOW, schedule_id=ids[0]),
     "to schedule": lambda ids: deployments._TO_SCHEDULE(before=NOW, limit=10),
     "deployment": lambda ids: deployments._DEPLOYMENT(id=DEPLOYMENT),
-    "events": lambda ids: records._SINCE(
-        since=NOW, until=LATER, after_time=NOW, after_id=ids[0], limit=100
-    ),
     "known events": lambda ids: records._KNOWN(ids=ids[:50]),
     "known runs": lambda ids: runs._FLOW_RUNS_KNOWN(ids=ids[:50]),
     "known tasks": lambda ids: runs._TASK_STATES_KNOWN(ids=ids[:50]),
@@ -279,7 +286,7 @@ def test_a_hot_statement_uses_an_index(planner: Any, name: str) -> None:
     assert planner.scans(bound) == [], planner.plan(bound)
 
 
-@pytest.mark.parametrize("name", ["due", "overdue", "paused", "lapsed", "events"])
+@pytest.mark.parametrize("name", ["due", "overdue", "paused", "lapsed", "event page", "next run of a flow"])
 def test_the_oldest_are_found_without_a_sort(planner: Any, name: str) -> None:
     bound = STATEMENTS[name](planner.run_ids)
     assert not planner.sorts(bound), planner.plan(bound)
@@ -307,7 +314,7 @@ FILTERED: dict[str, Any] = {
     ),
     "runs of a flow": lambda ids: listed(
         "flow_runs",
-        "EXPECTED_START_TIME_DESC",
+        "START_TIME_DESC",
         related=(("flows", Group("and_", (Condition("id", "any_", [FLOW]),))),),
     ),
     "over, by start": lambda ids: listed(
@@ -350,13 +357,44 @@ def test_a_filtered_page_uses_an_index(planner: Any, name: str) -> None:
     assert planner.scans(bound) == [], planner.plan(bound)
 
 
-MANY = ("running", "over", "over, by start", "recent", "runs of a flow", "logs of a run", "logs of a task")
+MANY = ("over, by start", "runs of a flow", "logs of a run", "logs of a task")
 
 
 @pytest.mark.parametrize("name", MANY)
 def test_a_page_of_many_rows_is_not_sorted(planner: Any, name: str) -> None:
     bound = FILTERED[name](planner.run_ids)
     assert not planner.sorts(bound), planner.plan(bound)
+
+
+def far(entity: str, sort: str, parts: Sequence[Any] = ()) -> Bound:
+    query = Query(entity, Group("and_", tuple(parts)), (), sort, 50, 9000)
+    return where.bind(SELECTS[entity], query)
+
+
+FOUND_FIRST: dict[str, Any] = {
+    "a far page of runs": lambda ids: far("flow_runs", "EXPECTED_START_TIME_ASC"),
+    "a far page of a log": lambda ids: far(
+        "logs", "TIMESTAMP_ASC", [Condition("flow_run_id", "any_", ids[7:8])]
+    ),
+    "running, when expected": lambda ids: listed(
+        "flow_runs", "EXPECTED_START_TIME_DESC", [Condition("state_type", "any_", ["RUNNING"])]
+    ),
+    "over, when expected": lambda ids: FILTERED["over"](ids),
+    "recent, when expected": lambda ids: FILTERED["recent"](ids),
+    "runs of a flow, when expected": lambda ids: listed(
+        "flow_runs",
+        "EXPECTED_START_TIME_DESC",
+        related=(("flows", Group("and_", (Condition("id", "any_", [FLOW]),))),),
+    ),
+    "runs of a deployment, when expected": lambda ids: FILTERED["runs of a deployment"](ids),
+}
+
+
+@pytest.mark.parametrize("name", FOUND_FIRST)
+def test_a_page_is_found_before_its_rows_are_read(planner: Any, name: str) -> None:
+    bound = FOUND_FIRST[name](planner.run_ids)
+    assert planner.scans(bound) == [], planner.plan(bound)
+    assert planner.reads_by_id(bound), planner.plan(bound)
 
 
 SPAN = {"now": LATER, "start": NOW, "end": NOW + timedelta(hours=1), "length": 60_000_000}
@@ -387,10 +425,25 @@ COUNTED: dict[str, Any] = {
     "states of the tasks of a run": lambda ids: tallied(
         tallies._BY_STATE, "task_runs", [Condition("flow_run_id", "any_", ids[7:8])]
     ),
+    "task runs since": lambda ids: tallied(
+        tallies._OUTCOMES, "task_runs", start=NOW, end=LATER, length=60_000_000
+    ),
     "ids to delete": lambda ids: where.ids_of(
         Query("flow_runs", Group("and_", (Condition("id", "any_", ids[:3]),)), limit=50)
     ),
 }
+
+
+COVERED: dict[str, Any] = {
+    "held": lambda ids: claims._HELD(work_pool_id=POOL),
+    "task runs since": COUNTED["task runs since"],
+}
+
+
+@pytest.mark.parametrize("name", COVERED)
+def test_a_count_is_read_from_an_index_alone(planner: Any, name: str) -> None:
+    bound = COVERED[name](planner.run_ids)
+    assert re.search("USING COVERING INDEX|Index Only Scan", planner.plan(bound)), planner.plan(bound)
 
 
 @pytest.mark.parametrize("name", COUNTED)
