@@ -13,7 +13,7 @@ from eparch.core.automations import AutomationCreate, AutomationPatch, Automatio
 from eparch.core.filters import Query
 from eparch.orchestration import automation_changes as changes
 from eparch.orchestration.automation_replay import dry_run
-from eparch.store import automations, runs
+from eparch.store import automations
 
 
 @handles(calls.create_automation)
@@ -37,7 +37,7 @@ async def read_automations(request: Request, body: Query) -> Any:
 @handles(calls.count_automations)
 async def count_automations(request: Request, body: Query) -> int:
     """How many automations there are."""
-    count: int = await request.scan(runs.count, body)
+    count: int = await request.count(body)
     return count
 
 

@@ -19,7 +19,7 @@ from eparch.core.calls import ResultStorage, ResultStorageUpdate
 from eparch.core.filters import Query
 from eparch.orchestration import blocks as changes
 from eparch.orchestration import system_blocks
-from eparch.store import blocks, runs
+from eparch.store import blocks
 
 
 @handles(calls.create_block_type)
@@ -134,7 +134,7 @@ async def read_block_documents(request: Request, body: Query) -> Any:
 @handles(calls.count_block_documents)
 async def count_block_documents(request: Request, body: Query) -> int:
     """How many documents there are."""
-    count: int = await request.scan(runs.count, body)
+    count: int = await request.count(body)
     return count
 
 

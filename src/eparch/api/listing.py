@@ -23,7 +23,7 @@ from eparch.store.statement import Steps
 
 def _counts(endpoint: Endpoint[int], what: str) -> None:
     async def count(request: Request, body: Query) -> int:
-        number: int = await request.scan(runs.count, body)
+        number: int = await request.count(body)
         return number
 
     count.__doc__ = f"How many {what} there are."
@@ -37,7 +37,7 @@ def _pages(
         async def rows() -> Any:
             return await request.scan(read, body, request.now)
 
-        results, count = await asyncio.gather(rows(), request.scan(runs.count, body))
+        results, count = await asyncio.gather(rows(), request.count(body))
         return page_of(results, count, body.limit, body.page)
 
     page.__doc__ = f"A page of {what}, and how many there are."

@@ -140,7 +140,7 @@ def _all(body: FilterBody) -> Query:
 
 
 async def _total(request: Request, name: str, text: str, body: FilterBody) -> Family:
-    number: int = await request.scan(runs.count, body.parse({}))
+    number: int = await request.count(body.parse({}))
     return Family(name, text, (), (((), float(number)),))
 
 

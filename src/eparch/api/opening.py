@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from eparch.api.counting import SharedCounts
 from eparch.api.past import tail_of_events, tail_of_logs
 from eparch.api.request import Services
 from eparch.core.errors import Conflict
@@ -48,6 +49,7 @@ def opening(
         services.cleanups = Desk()
         services.keys = open_keyring(settings.server_encryption_keys, settings.database_url, settings.home)
         services.database = await open_database(settings.database_url)
+        services.counts = SharedCounts(services.database)
         services.events = tail_of_events(services.database)
         services.logs = tail_of_logs(services.database)
         services.tasks = TaskWorkers(services.database)

@@ -14,7 +14,7 @@ from eparch.core.errors import NotFound
 from eparch.core.filters import Query
 from eparch.core.model import changes, new_id
 from eparch.core.records import Artifact, ArtifactCreate, ArtifactUpdate, LogCreate
-from eparch.store import records, runs
+from eparch.store import records
 
 
 @handles(calls.create_logs)
@@ -74,7 +74,7 @@ async def delete_artifact(request: Request, id: UUID) -> None:
 @handles(calls.count_artifacts)
 async def count_artifacts(request: Request, body: Query) -> int:
     """How many artifacts there are."""
-    count: int = await request.scan(runs.count, body)
+    count: int = await request.count(body)
     return count
 
 
@@ -87,5 +87,5 @@ async def read_latest_artifacts(request: Request, body: Query) -> Any:
 @handles(calls.count_latest_artifacts)
 async def count_latest_artifacts(request: Request, body: Query) -> int:
     """How many keys have artifacts."""
-    count: int = await request.scan(runs.count, body)
+    count: int = await request.count(body)
     return count

@@ -22,7 +22,9 @@ from eparch.core.stock import Version, stock_version
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from eparch.api.counting import SharedCounts
     from eparch.core.events import ReceivedEvent
+    from eparch.core.filters import Query
     from eparch.core.records import Log
     from eparch.orchestration.broadcast import Broadcast
     from eparch.orchestration.claims import Waiters
@@ -72,6 +74,7 @@ class Services:
 
     __slots__ = (
         "cleanups",
+        "counts",
         "database",
         "events",
         "gate",
@@ -90,6 +93,7 @@ class Services:
     )
 
     database: Database
+    counts: SharedCounts
     waiters: Waiters
     events: Tail[ReceivedEvent]
     logs: Tail[Log]
@@ -147,6 +151,10 @@ class Request:
     async def scan(self, operation: Callable[..., Steps[T]], *args: Any) -> T:
         """Run a read that may touch many rows."""
         return await self.services.database.scan(operation, *args)
+
+    async def count(self, query: Query) -> int:
+        """How many rows ``query`` has; a large number may be a moment old."""
+        return await self.services.counts.count(query)
 
     async def write(self, operation: Callable[..., Steps[T]], *args: Any, **kwargs: Any) -> T:
         """Run a write; when this returns, it is on disk."""

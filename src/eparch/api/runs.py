@@ -64,7 +64,7 @@ async def read_flow_runs(request: Request, body: Query) -> Any:
 @handles(calls.count_flow_runs)
 async def count_flow_runs(request: Request, body: Query) -> int:
     """How many runs there are."""
-    count: int = await request.scan(runs.count, body)
+    count: int = await request.count(body)
     return count
 
 

@@ -13,7 +13,7 @@ from eparch.core.filters import Query
 from eparch.core.records import SavedSearchCreate
 from eparch.core.variables import VariableCreate, VariableUpdate
 from eparch.orchestration import variables as changes
-from eparch.store import runs, variables
+from eparch.store import variables
 
 
 @handles(calls.create_variable)
@@ -43,7 +43,7 @@ async def read_variables(request: Request, body: Query) -> Any:
 @handles(calls.count_variables)
 async def count_variables(request: Request, body: Query) -> int:
     """How many variables there are."""
-    count: int = await request.scan(runs.count, body)
+    count: int = await request.count(body)
     return count
 
 
