@@ -65,10 +65,12 @@ class Size:
     events: int = 1_000_000
     flows: int = 50
     queues: int = 100
+    tasks_of_last: int = 10_000
+    """Task runs of the last flow run."""
 
     @property
     def tasks_each(self) -> int:
-        """Task runs of a flow run that has any."""
+        """Task runs of every other flow run that has any."""
         return 10
 
 
@@ -228,13 +230,13 @@ class Rows:
                 yield self.run_id(n), self.ref(10, n), 1, worker, pool, self.ref(3, queue), at, until
 
     def task_runs(self) -> Iterator[Row]:
-        """Ten in each of the runs that have any, spread evenly."""
+        """Ten in each of the runs that have any, spread evenly, and many in the last one."""
         for n, run, made in self._tasks():
             at, end = self.time(made), self.time(made + 500_000)
             yield (
                 self.id(make_id(11, made, n)), at, at, f"task-{n}", self.run_id(run), f"task-{n % 10}",
-                "0", POLICY, "[]", "{}", "{}", self.id(make_id(14, made, n)), "COMPLETED", "Completed", end,
-                "{}", 1, at, at, end, 0.5,
+                str(n), POLICY, "[]", "{}", "{}", self.id(make_id(14, made, n)), "COMPLETED", "Completed",
+                end, "{}", 1, at, at, end, 0.5,
             )  # fmt: skip
 
     def task_run_states(self) -> Iterator[Row]:
@@ -248,11 +250,22 @@ class Rows:
 
     def _tasks(self) -> Iterator[tuple[int, int, int]]:
         """Number, flow run and time of each task run."""
-        each = self.size.tasks_each
-        stride = max(self.size.flow_runs * each // max(self.size.task_runs, 1), 1)
-        for n in range(self.size.task_runs):
-            run = n // each * stride % self.size.flow_runs
+        each, spread = self.size.tasks_each, self._spread()
+        for n in range(spread):
+            run = self.run_with_tasks(n // each)
             yield n, run, self.run_time(run) + n % each * 1_000_000
+        last = self.size.flow_runs - 1
+        for n in range(spread, self.size.task_runs):
+            yield n, last, self.run_time(last) + (n - spread) * 1000
+
+    def _spread(self) -> int:
+        """Task runs of all flow runs but the last."""
+        return max(self.size.task_runs - self.size.tasks_of_last, 0)
+
+    def run_with_tasks(self, number: int) -> int:
+        """Which flow run is the ``number``-th that has task runs."""
+        groups = max(-(-self._spread() // self.size.tasks_each), 1)
+        return number % groups * self.size.flow_runs // groups
 
     def logs(self) -> Iterator[Row]:
         """All lines are of the last run, a millisecond apart."""

@@ -13,6 +13,9 @@ from bench.stock import ROOT
 READINGS = ROOT / "docs" / "benchmarks.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
 
+SCALE = "scale-"
+"""Begins the target of readings of a filled database; the rest is its kind."""
+
 Book = dict[str, dict[str, Any]]
 
 
@@ -56,6 +59,33 @@ def tell_circumstances(target: str, readings: Mapping[str, Any]) -> list[str]:
     return [f"{line} Rows: {', '.join(keys)}." for line, keys in groups.items()]
 
 
+def tell_scale(book: Book) -> list[str]:
+    """A table of the readings of each kind of database that was filled; none when none was."""
+    lines: list[str] = []
+    for target in sorted(name for name in book if name.startswith(SCALE)):
+        readings = book[target]
+        about = next(iter(readings.values()))["about"]
+        size = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in about["size"].items())
+        hint = " Preliminary: others used the machine." if about["preliminary"] else ""
+        lines += [
+            "",
+            f"### {target.removeprefix(SCALE)}",
+            "",
+            f"{about['date']}, on {about['machine']}.{hint} Rows: {size}.",
+            "",
+            "| asked | median, ms | p99, ms | budget, ms | kept |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        for name, found in sorted(readings.items()):
+            kept = found["p99"] <= found["budget"] and not found["failures"]
+            lines.append(
+                f"| {name} | {found['median']:.1f} | {found['p99']:.1f} | {found['budget']:.0f} |"
+                f" {'yes' if kept else 'no'} |"
+            )
+    how = "Two connections ask one question again and again; the first answers do not count."
+    return ["", "## Scale", "", how, *lines] if lines else []
+
+
 def make_page(book: Book) -> str:
     """The whole page."""
     lines = [
@@ -64,7 +94,8 @@ def make_page(book: Book) -> str:
         "Printed by `make bench`; do not edit. A ratio says how many times better Eparch is.",
         "",
     ]
-    lines += [line for target in sorted(book) for line in tell_circumstances(target, book[target])]
+    targets = sorted(target for target in book if not target.startswith(SCALE))
+    lines += [line for target in targets for line in tell_circumstances(target, book[target])]
     lines += ["", *render(make_rows(book)), "", "## Notes", ""]
     for row in make_rows(book):
         for name, reading in (("Prefect", row.prefect), ("Eparch", row.eparch)):
@@ -77,4 +108,4 @@ def make_page(book: Book) -> str:
         "connections. Only conversations whose every answer was 2xx count. Start latency is from the request",
         "that creates the run to the start time on the run. Sizes are without pip and setuptools.",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *tell_scale(book)]) + "\n"
