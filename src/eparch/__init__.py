@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from eparch.sdk.artifacts import create_link_artifact as create_link_artifact
     from eparch.sdk.artifacts import create_markdown_artifact as create_markdown_artifact
     from eparch.sdk.artifacts import create_table_artifact as create_table_artifact
+    from eparch.sdk.blocks.block import Block as Block
     from eparch.sdk.context import tags as tags
     from eparch.sdk.events import emit_event as emit_event
     from eparch.sdk.flow import Flow as Flow
@@ -53,6 +54,7 @@ _STATES = (
 
 _HOME_OF: dict[str, str] = {
     **dict.fromkeys(_STATES, "eparch.core.states"),
+    "Block": "eparch.sdk.blocks.block",
     "Flow": "eparch.sdk.flow",
     "Task": "eparch.sdk.task",
     "ThreadPoolTaskRunner": "eparch.sdk.runners",

@@ -137,3 +137,30 @@ def test_keys_of_the_setting(eparch, home):
     assert "geheim" not in wrong.err
     shown = eparch("config", "view", env=keys).out
     assert one not in shown
+
+
+BLOCKS = """
+from eparch.blocks import Block, SecretStr
+
+class CliInner(Block):
+    token: SecretStr
+
+class CliOuter(Block):
+    inner: CliInner
+"""
+
+
+def test_block_register_takes_the_classes_of_a_file_or_module(client, run, tmp_path):
+    (tmp_path / "cli_blocks.py").write_text(BLOCKS)
+    (tmp_path / "broken_blocks.py").write_text("1 / 0")
+    (tmp_path / "empty_blocks.py").write_text("")
+    done = run("block", "register", "-f", str(tmp_path / "cli_blocks.py"), "-o", "name", code=0)
+    assert done.out.split() == ["cliinner", "cliouter"]
+    assert client.send(calls.read_block_type_by_slug(slug="cliouter")).name == "CliOuter"
+    assert "slack-webhook" in run("block", "register", "-m", "eparch.sdk.blocks.notifications", code=0).out
+    assert (
+        "ZeroDivisionError" in run("block", "register", "-f", str(tmp_path / "broken_blocks.py"), code=2).err
+    )
+    assert "no class" in run("block", "register", "-f", str(tmp_path / "empty_blocks.py"), code=2).err
+    assert "no module" in run("block", "register", "-m", "gone_blocks", code=2).err
+    run("block", "register", code=2)

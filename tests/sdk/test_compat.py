@@ -55,8 +55,8 @@ assert flow is eparch.flow and prefect.flow is eparch.flow and states.Failed is 
     ("line", "said"),
     [
         ("from prefect import flw", "does not have prefect.flw. Did you mean 'flow'?"),
-        ("import prefect.blocks.system", "does not have prefect.blocks."),
-        ("from prefect.blocks.system import Secret", "does not have prefect.blocks."),
+        ("import prefect.blocks.redis", "does not have prefect.blocks.redis."),
+        ("from prefect.blocks.system import Sercet", "Did you mean 'Secret'?"),
         ("import prefect; prefect.serve", "does not have prefect.serve."),
     ],
 )

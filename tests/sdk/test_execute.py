@@ -176,13 +176,13 @@ def test_pull_steps_run_first_and_say_so_in_the_log(desk: Desk) -> None:
         ("flows.py:plain", "'plain' is not a flow."),
         ("gone.py:report", "There is no such file."),
         ("broken.py:main", "SyntaxError"),
-        ("blocks.py:main", "does not have prefect.blocks"),
+        ("renamed.py:main", "does not have prefect.context.refresh_context"),
         ("leaves.py:main", "SystemExit: 3"),
     ],
 )
 def test_a_flow_that_cannot_be_loaded_has_failed_and_says_why(desk: Desk, entrypoint: str, said: str) -> None:
     (desk.folder / "broken.py").write_text("def main(:\n")
-    (desk.folder / "blocks.py").write_text("from prefect.blocks.system import Secret\n")
+    (desk.folder / "renamed.py").write_text("from prefect.context import refresh_context\n")
     (desk.folder / "leaves.py").write_text("raise SystemExit(3)\n")
     run_id = desk.order(entrypoint)
     code, _, run = desk.execute(run_id)

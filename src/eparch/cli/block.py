@@ -8,6 +8,7 @@ from uuid import UUID
 import click
 
 from eparch.cli import lookup
+from eparch.cli.block_register import register
 from eparch.cli.commands import Group
 from eparch.cli.output import Column
 from eparch.cli.session import Session
@@ -122,6 +123,7 @@ def kind() -> None:
 
 
 block.add_command(kind)
+block.add_command(register)
 
 
 @kind.command("ls", example="eparch block type ls")

@@ -44,12 +44,26 @@ def hints_of(fn: Callable[..., Any]) -> dict[str, Any]:
     for name, annotation in written.items():
         holder = type("holder", (), {"__annotations__": {name: annotation}})
         try:
-            found.update(
-                typing.get_type_hints(holder, getattr(target, "__globals__", {}), include_extras=True)
-            )
+            found.update(typing.get_type_hints(holder, _globals_of(target), include_extras=True))
         except Exception:  # noqa: S112  # the same, for one annotation alone
             continue
     return found
+
+
+def _globals_of(target: Any) -> dict[str, Any]:
+    """The names that its annotations can use: those of the module of a function or class."""
+    own = getattr(target, "__globals__", None)
+    module = sys.modules.get(getattr(target, "__module__", ""))
+    return own if own is not None else dict(vars(module)) if module is not None else {}
+
+
+def own_hints_of(cls: type) -> dict[str, Any]:
+    """Annotations that the body of ``cls`` has, in their order; one that cannot be resolved is ``Any``."""
+    import inspect
+
+    hints = hints_of(cls)
+    own = _written(cls) if sys.version_info >= (3, 14) else inspect.get_annotations(cls)
+    return {name: hints.get(name, Any) for name in own}
 
 
 def _written(target: Any) -> dict[str, Any]:

@@ -211,6 +211,14 @@ class NoSlotsInTime(EparchError, TimeoutError):
     """No slot of a concurrency limit got free in time."""
 
 
+class NoSuchBlock(NotFound, ValueError):
+    """There is no such block."""
+
+
+class BlockExists(Conflict, ValueError):
+    """There is a block of this type and name."""
+
+
 class Aborted(RunError):
     """The server told this process to stop running it."""
 

@@ -195,7 +195,7 @@ def coerce(fn: Callable[..., Any], parameters: dict[str, Any]) -> dict[str, Any]
             coerced[name] = _default(value)
             continue
         try:
-            coerced[name] = _coerce(value, hint)
+            coerced[name] = coerce_value(value, hint)
         except ValueError as error:
             mistakes.append(f"'{name}': {error}")
     refuse(mistakes)
@@ -207,8 +207,12 @@ def _is_missing(one: inspect.Parameter, parameters: dict[str, Any]) -> bool:
     return one.default is one.empty and not collects and one.name not in parameters
 
 
-def _coerce(value: Any, hint: Any) -> Any:
-    """``value`` as ``hint``: exactly if it can be, else leniently; so ``"3"`` stays text in ``int | str``."""
+def coerce_value(value: Any, hint: Any) -> Any:
+    """``value`` as ``hint``: exactly if it can be, else leniently; so ``"3"`` stays text in ``int | str``.
+
+    Raises:
+        ValueError: it does not fit.
+    """
     import msgspec
 
     if hint is Any or (isinstance(hint, type) and isinstance(value, hint)):

@@ -83,6 +83,11 @@ _SIMPLE: dict[str, dict[str, Any]] = {
     "pathlib.Path": {"type": "string", "format": "path"},
     "pathlib.PurePath": {"type": "string", "format": "path"},
     "decimal.Decimal": {"anyOf": [{"type": "number"}, {"type": "string"}]},
+    **{
+        f"{module}.SecretStr": {"type": "string", "format": "password", "writeOnly": True}
+        for module in ("pydantic", "pydantic.types", "eparch.core.secrets")
+    },
+    "eparch.core.secrets.SecretDict": {"type": "object"},
 }
 _LISTS = {
     "builtins.list",
@@ -185,7 +190,7 @@ def _write_class(cls: Class, definitions: dict[str, Any], depth: int) -> dict[st
     definitions[cls.name] = about
     if cls.schema is not None:
         written = cls.schema()
-        definitions.update(written.pop("$defs", {}))
+        definitions.update(written.pop("$defs", {}) | written.pop("definitions", {}))
         definitions[cls.name] = written
     elif cls.members is not None:
         definitions[cls.name] = {"enum": cls.members, **about, **_type_of(cls.members)}
@@ -195,7 +200,7 @@ def _write_class(cls: Class, definitions: dict[str, Any], depth: int) -> dict[st
         for one in attributes:
             schema = _write(one.annotation, definitions, depth + 1)
             if not _is_reference(schema):
-                schema["title"] = one.name.title().replace("_", " ").strip()
+                schema["title"] = titled(one.name)
             if one.default is not _NONE:
                 schema["default"] = one.default
             properties[one.name] = schema
@@ -266,6 +271,11 @@ def plain(value: Any) -> Any:
         return msgspec.json.decode(msgspec.json.encode(value, enc_hook=write))
     except (TypeError, ValueError, RecursionError):
         return _NONE
+
+
+def is_plain(value: Any) -> bool:
+    """Whether ``value``, which ``plain`` gave, is one."""
+    return value is not _NONE
 
 
 def _duration(value: timedelta) -> str:
@@ -492,6 +502,17 @@ def schema_of(fn: Callable[..., Any]) -> dict[str, Any]:
             )
         )
     return _write_parameters(parameters, fn.__doc__ or "")
+
+
+def schema_of_field(name: str, annotation: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of one field of a class, with its title; named classes go into ``definitions``."""
+    schema = _write(_read_live(annotation), definitions)
+    return schema if _is_reference(schema) else {**schema, "title": titled(name)}
+
+
+def titled(name: str) -> str:
+    """The title of the field called ``name``, as pydantic makes it."""
+    return name.title().replace("_", " ").strip()
 
 
 def _read_live(annotation: Any, depth: int = 0) -> Annotation:

@@ -72,6 +72,10 @@ _ACTIONS = _from(
 )
 _EVENTS = _from("eparch.core.events", "Event", "ReceivedEvent")
 
+_BLOCKS = _SDK + "blocks."
+_SECRETS = _from("eparch.core.secrets", "SecretDict")
+_FILES = _from(_BLOCKS + "filesystems", "LocalFileSystem", "RemoteFileSystem")
+
 NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "prefect": {
         **_FLOWS,
@@ -91,6 +95,15 @@ NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         *("create_progress_artifact", "create_table_artifact", "update_progress_artifact"),
     ),
     "prefect.automations": _TRIGGERS | _ACTIONS,
+    "prefect.blocks": {},
+    "prefect.blocks.core": _from(_BLOCKS + "block", "Block"),
+    "prefect.blocks.fields": _SECRETS,
+    "prefect.blocks.notifications": _from(
+        _BLOCKS + "notifications",
+        *("CustomWebhookNotificationBlock", "DiscordWebhook", "MicrosoftTeamsWebhook", "SlackWebhook"),
+    ),
+    "prefect.blocks.system": _from(_BLOCKS + "system", "DateTime", "JSON", "Secret", "String"),
+    "prefect.blocks.webhook": _from(_BLOCKS + "webhook", "Webhook"),
     "prefect.cache_policies": _from(
         _SDK + "caching",
         *("DEFAULT", "FLOW_PARAMETERS", "INPUTS", "NO_CACHE", "RUN_ID", "TASK_SOURCE", "CachePolicy"),
@@ -129,6 +142,7 @@ NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         PrefectException="EparchError",
         UpstreamTaskError="UpstreamFailed",
     ),
+    "prefect.filesystems": _FILES,
     "prefect.flow_runs": _from(
         _SDK + "pausing",
         *("apause_flow_run", "aresume_flow_run", "asuspend_flow_run"),
@@ -149,6 +163,7 @@ NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         **_from(_SDK + "retries", "exponential_backoff"),
         **_from(_SDK + "caching", "task_input_hash"),
     },
+    "prefect.types": _SECRETS,
     "prefect.variables": _from(_SDK + "variables", "Variable"),
     "prefect.utilities": {},
     "prefect.utilities.annotations": _ANNOTATIONS,

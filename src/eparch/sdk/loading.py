@@ -8,11 +8,14 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eparch.core.errors import SourceError, did_you_mean
 from eparch.sdk.flow import Flow
 from eparch.sdk.task import Task
+
+if TYPE_CHECKING:
+    from eparch.sdk.blocks.block import Block
 
 
 def load_flow(entrypoint: str) -> Flow[..., Any]:
@@ -61,6 +64,22 @@ def load_tasks(place: str, name: str = "") -> list[Task[..., Any]]:
     if not tasks:
         raise SourceError("There is no task.", file=place, fix="Decorate functions with @task.")
     return list(dict.fromkeys(tasks.values()))
+
+
+def load_blocks(place: str) -> list[type[Block]]:
+    """The classes of blocks that a file or module defines or imports by name.
+
+    Raises:
+        SourceError: there is no such file or module, or no such class in it.
+        Exception: whatever the module raises.
+    """
+    from eparch.sdk.blocks.block import Block
+
+    module = load_file(place) if place.endswith(".py") else _import(place)
+    found = [one for one in vars(module).values() if isinstance(one, type) and issubclass(one, Block)]
+    if kinds := [one for one in dict.fromkeys(found) if one.block_fields()]:
+        return kinds
+    raise SourceError("There is no class of blocks.", file=place, fix="Derive one from eparch.blocks.Block.")
 
 
 def _why_not(found: Any) -> str:

@@ -77,38 +77,49 @@ class _Kept(dict[str, Any]):
 
 def _copy_local(data: Data, target: Path) -> dict[str, str]:
     source = Path(str(data.get("basepath", "."))).expanduser().resolve()
-    if not source.is_dir():
-        raise StepFailed(f"The block's folder '{source}' is not there", why="no such directory here")
     into = target.resolve()
     if into == source or into in source.parents:
         raise StepFailed(f"The block's folder '{source}' lies where its copy would be")
-    ignored = _ignored(source)
+    _clear(target)
+    copy_folder(source, target)
+    return {"directory": str(target)}
+
+
+def copy_folder(source: Path, target: Path, ignore_file: str | None = IGNORE_FILE) -> None:
+    """Copy what is in ``source`` into ``target``, without what its ``ignore_file`` names.
+
+    Raises:
+        StepFailed: there is no such folder, or it cannot be copied.
+    """
+    source, into = source.resolve(), target.resolve()
+    if not source.is_dir():
+        raise StepFailed(f"The folder '{source}' is not there", why="there is no such directory here")
+    if into == source:
+        return
+    ignored = _ignored(source / ignore_file) if ignore_file else read_ignored("")
 
     def left_out(folder: str, names: list[str]) -> set[str]:
         places = {name: Path(folder, name) for name in names}
         return {
             name
             for name, place in places.items()
-            # A copy is made within the folder itself where that is the working directory.
+            # A copy may be made within the folder itself, and does not hold itself.
             if place == into or ignored(place.relative_to(source).as_posix(), place.is_dir())
         }
 
-    _clear(target)
     try:
-        shutil.copytree(source, target, symlinks=True, ignore=left_out)
+        shutil.copytree(source, target, symlinks=True, ignore=left_out, dirs_exist_ok=True)
     except (OSError, shutil.Error) as error:
         raise StepFailed(f"'{source}' could not be copied", why=str(error)) from error
-    return {"directory": str(target)}
 
 
-def _ignored(source: Path) -> Ignored:
+def _ignored(path: Path) -> Ignored:
     try:
-        text = (source / IGNORE_FILE).read_text()
+        return read_ignored(path.read_text())
     except FileNotFoundError:
-        text = ""
+        return read_ignored("")
     except (OSError, ValueError) as error:
-        raise StepFailed(f"'{IGNORE_FILE}' of '{source}' cannot be read", why=str(error)) from error
-    return read_ignored(text)
+        raise StepFailed(f"'{path}' cannot be read", why=str(error)) from error
 
 
 def _clear(target: Path) -> None:
@@ -120,29 +131,47 @@ def _clear(target: Path) -> None:
 
 
 def _copy_remote(url: str, settings: Data, target: Path) -> dict[str, str]:
+    _clear(target)
+    fetch_folder(url, settings, target)
+    return {"directory": str(target)}
+
+
+def fetch_folder(url: str, settings: Data, target: Path) -> None:
+    """Copy what is below ``url`` into ``target``.
+
+    Raises:
+        StepFailed: a library for this kind of URL is missing, or the files could not be brought.
+    """
+    files, root = open_remote(url, settings)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        files.get(root.rstrip("/") + "/", f"{target}/", recursive=True)
+    except Exception as error:  # whatever library opens this kind of URL raises its own
+        raise _unreachable(url, error) from error
+
+
+def open_remote(url: str, settings: Data) -> tuple[Any, str]:
+    """The file system of ``url``, and the place in it.
+
+    Raises:
+        StepFailed: a library for this kind of URL is missing, or it cannot be opened.
+    """
     scheme = urlsplit(url).scheme
     try:
         import fsspec
+
+        files, place = fsspec.core.url_to_fs(url, **settings)
     except ImportError as error:
-        raise StepFailed(
-            f"Files cannot be brought from {scheme}:// here",
-            why="fsspec is not installed",
-            fix=f"install {_extra(scheme)}",
-        ) from error
-    try:
-        files, root = fsspec.core.url_to_fs(url, **settings)
-        _clear(target)
-        target.mkdir(parents=True)
-        files.get(root.rstrip("/") + "/", f"{target}/", recursive=True)
-    except ImportError as error:
-        raise StepFailed(
-            f"Files cannot be brought from {scheme}:// here", why=str(error), fix=f"install {_extra(scheme)}"
-        ) from error
+        message = f"Files cannot be reached by {scheme}:// here"
+        raise StepFailed(message, why=str(error), fix=f"install {_extra(scheme)}") from error
     except Exception as error:  # whatever library opens this kind of URL raises its own
-        raise StepFailed(
-            f"Files could not be brought from {scheme}://", why=f"{type(error).__name__}: {error}"
-        ) from error
-    return {"directory": str(target)}
+        raise _unreachable(url, error) from error
+    return files, str(place)
+
+
+def _unreachable(url: str, error: Exception) -> StepFailed:
+    scheme = urlsplit(url).scheme
+    return StepFailed(f"Files could not be brought by {scheme}://", why=f"{type(error).__name__}: {error}")
 
 
 def _extra(scheme: str) -> str:
