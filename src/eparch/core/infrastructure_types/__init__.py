@@ -51,6 +51,23 @@ def read_type(name: str) -> InfrastructureType:
     return found
 
 
+@cache
+def past_templates(name: str) -> tuple[dict[str, Any], ...]:
+    """Every base job template that a shipped type has had, the newest last; empty for any other type.
+
+    Older ones stand in ``past/<type>-<number>.json``, from 1 on. Whoever changes a template puts the old one
+    there, so that pools that began with it can be upgraded (row P13). They are shared, so copy one to change.
+    """
+    from importlib.resources import files
+
+    if name not in NAMES:
+        return ()
+    found: list[dict[str, Any]] = []
+    while (file := files(__name__).joinpath("past", f"{name}-{len(found) + 1}.json")).is_file():
+        found.append(decode(file.read_bytes()))
+    return (*found, read_type(name).default_base_job_configuration)
+
+
 def shipped_template(name: str) -> dict[str, Any] | None:
     """A copy of the base job template of a shipped type; None for any other."""
     return deepcopy(read_type(name).default_base_job_configuration) if name in NAMES else None
