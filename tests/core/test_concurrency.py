@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eparch.core import concurrency as core
-from eparch.core.concurrency import Book, admits, decayed, jittered, occupied, retry_after
+from eparch.core.concurrency import (
+    Book,
+    admits,
+    decayed,
+    holds_nothing,
+    jittered,
+    lease_of_nothing,
+    occupied,
+    retry_after,
+)
 from eparch.core.errors import Invalid
 from eparch.core.model import new_id
 
@@ -129,3 +138,9 @@ def test_average_occupancy_is_between_what_was_seen(seen: list[float], limit: in
     for seconds in seen:
         one = occupied(one, seconds, slots)
     assert core.SHORTEST_OCCUPANCY_SECONDS <= one.occupancy <= max([2.0, *seen])
+
+
+@given(st.integers(0, 2**80))
+def test_a_lease_of_nothing_is_known_by_its_form(number: int) -> None:
+    assert holds_nothing(lease_of_nothing(number))
+    assert not holds_nothing(new_id())

@@ -70,3 +70,35 @@ def test_its_cli_manages_named_limits(server: Session, stock: Session) -> None:
     assert "limited" in stock.run("concurrency-limit", "inspect", "limited").stdout
     stock.run("concurrency-limit", "delete", "limited")
     assert [one["name"] for one in server.call("POST", "/v2/concurrency_limits/filter", {})] == ["rate"]
+
+
+READ_LIMITED = """
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentUpdate
+
+with get_client(sync_client=True) as client:
+    deployment = client.read_deployment_by_name("limited/one")
+    assert deployment.concurrency_options.collision_strategy == "ENQUEUE"
+    options = deployment.concurrency_options
+    update = DeploymentUpdate(description="read", concurrency_options=options)
+    client.update_deployment(deployment.id, update)
+    taken = client.increment_concurrency_slots_with_lease(
+        names=["there is no such limit"], slots=1, mode="concurrency", lease_duration=60
+    ).json()
+    assert taken["limits"] == []
+    client.renew_concurrency_lease(lease_id=taken["lease_id"], lease_duration=60)
+"""
+
+
+def test_b4_its_client_reads_a_deployment_that_cancels_running_ones(server: Session, stock: Session) -> None:
+    flow = server.call("POST", "/flows/", {"name": "limited"})["id"]
+    options = {"collision_strategy": "CANCEL_RUNNING"}
+    body = {"name": "one", "flow_id": flow, "concurrency_limit": 1, "concurrency_options": options}
+    made = server.call("POST", "/deployments/", body)
+    assert made["concurrency_options"]["collision_strategy"] == "CANCEL_RUNNING"
+    assert "ENQUEUE" in stock.run("deployment", "inspect", "limited/one").stdout
+    assert "limited/one" in stock.run("deployment", "ls").stdout
+    stock.run_python(READ_LIMITED)
+    shown = server.call("GET", f"/deployments/{made['id']}")
+    assert shown["description"] == "read"
+    assert shown["concurrency_options"]["collision_strategy"] == "CANCEL_RUNNING"

@@ -18,6 +18,7 @@ from eparch.core.deployments import (
     FlowCreate,
     FlowUpdate,
     PlanRuns,
+    options_for_stock,
 )
 from eparch.core.errors import BadRequest, EparchError
 from eparch.core.filters import Query
@@ -26,7 +27,7 @@ from eparch.orchestration import creation, erasure, scheduler
 from eparch.orchestration import deployments as changes
 from eparch.orchestration import runs as run_changes
 from eparch.store import deployments, pools
-from eparch.store.rows import id_of
+from eparch.store.rows import id_of, value_of
 
 MAX_RUNS = 100
 """Runs that one request makes."""
@@ -72,26 +73,37 @@ async def delete_flow(request: Request, id: UUID) -> None:
 @handles(calls.create_deployment)
 async def create_deployment(request: Request, body: DeploymentCreate) -> Answer:
     """Make the deployment (201), or replace the one of the same flow and name (200)."""
-    return created(*await request.write(changes.create_deployment, body, request.now))
+    made, fresh = await request.write(changes.create_deployment, body, request.now)
+    return created(shown(request, made), fresh)
+
+
+def shown(request: Request, deployment: dict[str, Any]) -> dict[str, Any]:
+    """The deployment as who asks can read it: Prefect's clients know no CANCEL_RUNNING (row B4)."""
+    options = deployment["concurrency_options"]
+    if options is None or request.stock_version is None:
+        return deployment
+    return {**deployment, "concurrency_options": options_for_stock(value_of(options))}
 
 
 @handles(calls.read_deployment)
 async def read_deployment(request: Request, id: UUID) -> Any:
     """One deployment."""
-    return found(await request.read(deployments.read_deployment, id, request.now), "Deployment not found")
+    value = await request.read(deployments.read_deployment, id, request.now)
+    return shown(request, found(value, "Deployment not found"))
 
 
 @handles(calls.read_deployment_by_name)
 async def read_deployment_by_name(request: Request, flow_name: str, deployment_name: str) -> Any:
     """One deployment, by the names of flow and deployment."""
     value = await request.read(deployments.read_deployment_by_name, flow_name, deployment_name, request.now)
-    return found(value, "Deployment not found")
+    return shown(request, found(value, "Deployment not found"))
 
 
 @handles(calls.update_deployment)
 async def update_deployment(request: Request, id: UUID, body: DeploymentUpdate) -> None:
     """Change what the body names."""
-    await request.write(changes.update_deployment, id, body, request.now)
+    of_stock = request.stock_version is not None
+    await request.write(changes.update_deployment, id, body, request.now, of_stock=of_stock)
 
 
 @handles(calls.delete_deployment)
@@ -104,7 +116,8 @@ async def delete_deployment(request: Request, id: UUID) -> None:
 @handles(calls.read_deployments)
 async def read_deployments(request: Request, body: Query) -> Any:
     """A page of deployments."""
-    return await request.scan(deployments.read_deployments, body, request.now)
+    rows = await request.scan(deployments.read_deployments, body, request.now)
+    return [shown(request, row) for row in rows]
 
 
 @handles(calls.create_deployment_flow_run)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from eparch.api.deployments import shown
 from eparch.api.request import Request, found
 from eparch.api.router import handles
 from eparch.core import calls
@@ -31,14 +32,17 @@ def _counts(endpoint: Endpoint[int], what: str) -> None:
 
 
 def _pages(
-    endpoint: Endpoint[Any], what: str, read: Callable[[Query, Any], Steps[list[dict[str, Any]]]]
+    endpoint: Endpoint[Any],
+    what: str,
+    read: Callable[[Query, Any], Steps[list[dict[str, Any]]]],
+    show: Callable[[Request, dict[str, Any]], dict[str, Any]] = lambda _, row: row,
 ) -> None:
     async def page(request: Request, body: Query) -> Any:
         async def rows() -> Any:
             return await request.scan(read, body, request.now)
 
         results, count = await asyncio.gather(rows(), request.count(body))
-        return page_of(results, count, body.limit, body.page)
+        return page_of([show(request, row) for row in results], count, body.limit, body.page)
 
     page.__doc__ = f"A page of {what}, and how many there are."
     handles(endpoint)(page)
@@ -63,7 +67,7 @@ _counts(calls.count_work_pools, "work pools")
 _pages(calls.page_flows, "flows", _flows)
 _pages(calls.page_flow_runs, "runs", runs.read_flow_runs)
 _pages(calls.page_task_runs, "task runs", runs.read_task_runs)
-_pages(calls.page_deployments, "deployments", deployments.read_deployments)
+_pages(calls.page_deployments, "deployments", deployments.read_deployments, shown)
 _histories(calls.read_flow_run_history, "runs")
 _histories(calls.read_task_run_history, "task runs")
 

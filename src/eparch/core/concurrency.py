@@ -117,7 +117,10 @@ class Holder(Body, frozen=True, kw_only=True):
     id: UUID
 
 
-class TakeSlots(Body, frozen=True, kw_only=True):
+# What old clients send besides (``strict``, ``create_if_missing``) is passed over, as Prefect does.
+
+
+class TakeSlots(Body, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """``POST /v2/concurrency_limits/increment``. ``create_if_missing`` is deprecated and does nothing."""
 
     slots: Taken
@@ -126,7 +129,7 @@ class TakeSlots(Body, frozen=True, kw_only=True):
     create_if_missing: bool | None = None
 
 
-class LeaseSlots(Body, frozen=True, kw_only=True):
+class LeaseSlots(Body, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """``POST /v2/concurrency_limits/increment-with-lease``; ``lease_duration`` is in seconds."""
 
     slots: Taken
@@ -136,7 +139,7 @@ class LeaseSlots(Body, frozen=True, kw_only=True):
     holder: Holder | None = None
 
 
-class ReturnSlots(Body, frozen=True, kw_only=True):
+class ReturnSlots(Body, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """``POST /v2/concurrency_limits/decrement``."""
 
     slots: Taken
@@ -176,6 +179,23 @@ class LimitName(Value, frozen=True, kw_only=True):
     id: UUID
     name: str
     limit: int
+
+
+_OF_NOTHING = UUID("00000000-0000-8000-8000-000000000000")
+
+
+def lease_of_nothing(number: int) -> UUID:
+    """The id of a lease that holds no slot, as none of its limits exist; ``number`` is random.
+
+    It is known by its form, so that it can be renewed without being stored: Prefect's ``concurrency()``
+    renews the lease of a limit that does not exist.
+    """
+    return UUID(int=_OF_NOTHING.int | (number & (2**48 - 1)))
+
+
+def holds_nothing(lease_id: UUID) -> bool:
+    """Whether the lease is one of ``lease_of_nothing``."""
+    return lease_id.int >> 48 == _OF_NOTHING.int >> 48
 
 
 class Lease(Value, frozen=True, kw_only=True):

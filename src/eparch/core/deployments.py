@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -178,6 +178,30 @@ class ConcurrencyOptions(Value, frozen=True, kw_only=True):
 
     collision_strategy: CollisionStrategy
     grace_period_seconds: Annotated[int, Meta(ge=60, le=86400)] | None = None
+
+
+STOCK_STRATEGY = CollisionStrategy.ENQUEUE
+"""What Prefect's clients are told in place of CANCEL_RUNNING: they cannot read what they do not know."""
+
+
+def options_for_stock(options: dict[str, Any]) -> dict[str, Any]:
+    """``options`` of a limit as a Prefect client can read them."""
+    if options.get("collision_strategy") != CollisionStrategy.CANCEL_RUNNING:
+        return options
+    return {**options, "collision_strategy": STOCK_STRATEGY.value}
+
+
+def options_from_stock(
+    given: ConcurrencyOptions | UnsetType | None, current: ConcurrencyOptions | None
+) -> ConcurrencyOptions | UnsetType | None:
+    """What a Prefect client means that changes ``current``: it gives back as ENQUEUE what it was shown so."""
+    if not isinstance(given, ConcurrencyOptions) or current is None:
+        return given
+    if current.collision_strategy is not CollisionStrategy.CANCEL_RUNNING:
+        return given
+    if given.collision_strategy is not STOCK_STRATEGY:
+        return given
+    return msgspec.structs.replace(given, collision_strategy=CollisionStrategy.CANCEL_RUNNING)
 
 
 class DeploymentStatus(StrEnum):

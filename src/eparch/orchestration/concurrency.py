@@ -205,7 +205,7 @@ def lease_slots(
     books = yield from _books(names, now)
     if not admits(books, slots, mode):
         return (yield from _deny(books, slots, now))
-    lease_id = new_id()
+    lease_id = new_id() if books else core.lease_of_nothing(random.getrandbits(48))
     held = slots if mode == "concurrency" else 0
     for book in books:
         after = book if held else core.taken(book, slots)
@@ -261,6 +261,8 @@ def renew_lease(lease_id: UUID, seconds: float, now: datetime) -> Steps[None]:
         Gone: nobody holds it any more.
     """
     until = now + timedelta(seconds=seconds)
+    if core.holds_nothing(lease_id):
+        return
     if (yield from concurrency.renew_lease(lease_id, until, now)):
         return
     if (yield from claims.renew_slot(lease_id, until)):

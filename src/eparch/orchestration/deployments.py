@@ -21,6 +21,7 @@ from eparch.core.deployments import (
     FlowCreate,
     FlowUpdate,
     is_settled_from,
+    options_from_stock,
     schedule_of,
     settled_schedule,
 )
@@ -296,8 +297,10 @@ def _same(stored: DeploymentSchedule, planned: DeploymentSchedule) -> bool:
     return is_settled_from(stored.schedule, planned.schedule)
 
 
-def update_deployment(deployment_id: UUID, patch: DeploymentUpdate, now: datetime) -> Steps[None]:
-    """Change what ``patch`` names.
+def update_deployment(
+    deployment_id: UUID, patch: DeploymentUpdate, now: datetime, *, of_stock: bool = False
+) -> Steps[None]:
+    """Change what ``patch`` names; ``of_stock``: a Prefect client says so, which knows no CANCEL_RUNNING.
 
     Raises:
         NotFound: there is no such deployment, or the work pool that it names does not exist.
@@ -308,6 +311,9 @@ def update_deployment(deployment_id: UUID, patch: DeploymentUpdate, now: datetim
     if current is None:
         raise NotFound("Deployment not found.")
     row = yield from deployments.read_deployment(deployment_id, now)
+    if of_stock:
+        options = options_from_stock(patch.concurrency_options, current.concurrency_options)
+        patch = msgspec.structs.replace(patch, concurrency_options=options)
     given = changes(patch)
     schedules_ = given.pop("schedules", None)
     given.pop("global_concurrency_limit_id", None)
