@@ -11,6 +11,7 @@ import click
 from eparch.cli import lookup, names
 from eparch.cli.commands import Group
 from eparch.cli.output import Column, write
+from eparch.cli.pool_template import template, warn_of_deployments, warn_of_template
 from eparch.cli.session import Session
 from eparch.core import calls
 from eparch.core.errors import Conflict
@@ -26,6 +27,9 @@ TemplateFile = click.Path(path_type=Path)
 @click.group("work-pool", cls=Group)
 def work_pool() -> None:
     """Make, see and change work pools: where runs wait for workers."""
+
+
+work_pool.add_command(template)
 
 
 @work_pool.command("create", example="eparch work-pool create local --type process")
@@ -60,12 +64,12 @@ def create(
         session.refuse(
             "A work pool needs a type.", why=f"Known types: {', '.join(_types())}.", fix="Add --type TYPE."
         )
-    template = _template(base_job_template, type_)
+    base = _template(base_job_template, type_)
     new = WorkPoolCreate(
         name=name,
         description=description,
         type=type_ or "process",
-        base_job_template=template,
+        base_job_template=base,
         is_paused=paused,
         concurrency_limit=concurrency_limit,
     )
@@ -89,9 +93,10 @@ def create(
         change = WorkPoolUpdate(
             description=description,
             is_paused=paused,
-            base_job_template=template,
+            base_job_template=base,
             concurrency_limit=concurrency_limit,
         )
+        warn_of_deployments(session, found, base)
         session.send(calls.update_work_pool(name=name, body=change))
         pool, verb = session.send(calls.read_work_pool(name=name)), "Changed"
     if set_as_default:
@@ -101,6 +106,7 @@ def create(
         profiles.assign(used.profiles_path, used.profile, {row.variable: name}, drop=row.about.aliases)
         session.note(f"It is the default of profile {used.profile!r}.")
     session.output.made(pool)
+    warn_of_template(session, base)
     session.note(f"{verb} work pool {name!r}. Start a worker: eparch worker start --pool {name}")
 
 
@@ -203,7 +209,12 @@ def update(
         session.refuse(
             "There is nothing to change.", fix="Give an option, see: eparch work-pool update --help"
         )
+    base = given.get("base_job_template")
+    before = lookup.find_pool(session, name) if base is not None else None
     _update(session, name, f"Changed work pool {name!r}: {', '.join(given)}.", **given)
+    if base is not None and before is not None:
+        warn_of_template(session, base)
+        warn_of_deployments(session, before, base)
 
 
 @work_pool.command("set-concurrency-limit", example="eparch work-pool set-concurrency-limit local 5")
@@ -253,15 +264,15 @@ def get_default_base_job_template(session: Session, type_: str, file: Path | Non
 
     from eparch.core.model import encode
 
-    template = _template(None, type_)
-    text = msgspec.json.format(encode(template), indent=2).decode()
+    base = _template(None, type_)
+    text = msgspec.json.format(encode(base), indent=2).decode()
     if file is not None:
         file.write_text(text + "\n", encoding="utf-8")
         session.note(f"Wrote {file}.")
     elif session.output.format == "table":
         write(text)
     else:
-        session.output.one(template, name=lambda _: type_)
+        session.output.one(base, name=lambda _: type_)
 
 
 @work_pool.command("preview", example="eparch work-pool preview local --hours 24")
