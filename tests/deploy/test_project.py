@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from eparch.core.crash_retries import CrashRetries
 from eparch.core.deployments import CollisionStrategy, ConcurrencyOptions
 from eparch.core.errors import SourceError, SourceErrors
 from eparch.core.model import UNSET
@@ -532,3 +533,17 @@ def test_files_are_read(tmp_path: Path) -> None:
     with pytest.raises(SourceErrors, match=r"prefect-prod\.yaml:3:5"):
         read_project(path)
     assert read_project(path, lenient=True).deployments[0].name == "a"
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        ("3", CrashRetries(count=3)),
+        ("{count: 2, delay_seconds: 0.5}", CrashRetries(count=2, delay_seconds=0.5)),
+    ],
+)
+def test_b2_retry_on_crash_is_read(written, wanted):
+    text = f"deployments:\n- name: a\n  entrypoint: f.py:f\n  retry_on_crash: {written}\n"
+    (deployment,) = parse_project(text).deployments
+    assert deployment.errors == ()
+    assert deployment.retry_on_crash == wanted

@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from eparch.core import rules, task_rules
+from eparch.core import crash_retries, rules, task_rules
 from eparch.core.cases import Case, abort, always, complete, occupies, reject
 from eparch.core.decisions import (
     Abort,
@@ -382,6 +382,14 @@ TABLE: tuple[Rule, ...] = (
         name="retry_flow", kinds=FLOW, from_=_only(S.RUNNING), to=_only(S.FAILED),
         when=rules.has_flow_retries_left, act=rules.retry_flow, answers=("REJECT, writes AwaitingRetry",),
         summary="The same process tries again; claim and slot stay with it.", source="wire 4.1, B2",
+    ),
+    Rule(
+        name="retry_crashed", kinds=FLOW, from_=_only(S.SCHEDULED, S.PENDING, S.RUNNING, S.PAUSED),
+        to=_only(S.CRASHED),
+        when=crash_retries.has_crash_retries_left, act=crash_retries.retry_crashed,
+        answers=("REJECT, writes AwaitingRetry",),
+        summary="A crashed run is started again in another process, as often as its deployment says.",
+        source="B2, W17",
     ),
     Rule(
         name="retries_are_spent", kinds=FLOW, from_=_only(S.RUNNING), to=_only(S.FAILED),

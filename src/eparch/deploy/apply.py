@@ -17,6 +17,7 @@ from uuid import UUID
 from eparch.core import calls
 from eparch.core.automations import Automation
 from eparch.core.calls import Call, Endpoint
+from eparch.core.crash_retries import labels_for
 from eparch.core.deployments import Deployment, FlowCreate
 from eparch.core.errors import (
     Conflict,
@@ -276,6 +277,7 @@ class _Deploying:
             silent=_silent(rendered),
             concurrency_limit=rendered.concurrency_limit,
             concurrency_options=rendered.concurrency_options,
+            labels=labels_for(rendered.retry_on_crash),
             enforce_parameter_schema=rendered.enforce_parameter_schema is not False,
             parameter_openapi_schema=flow.parameter_schema,
             parameters=rendered.parameters,

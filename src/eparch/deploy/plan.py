@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from eparch.core.automations import Automation
+from eparch.core.crash_retries import COUNT, DELAY
 from eparch.core.deployments import (
     ConcurrencyOptions,
     Deployment,
@@ -22,7 +23,7 @@ from eparch.core.deployments import (
     DeploymentScheduleCreate,
     is_settled_from,
 )
-from eparch.core.model import Json, Value
+from eparch.core.model import Json, Labels, Value
 from eparch.core.pools import DEFAULT_QUEUE
 from eparch.deploy.automations import automations_of, is_there
 
@@ -54,6 +55,8 @@ class Wanted(Value, frozen=True, kw_only=True):
     silent: frozenset[int] = frozenset()
     concurrency_limit: int | None = None
     concurrency_options: ConcurrencyOptions | None = None
+    labels: Labels = {}
+    """Those that say how a crash is met (ADR 10)."""
     enforce_parameter_schema: bool = True
     parameter_openapi_schema: dict[str, Json] = {}
     parameters: dict[str, Json] = {}
@@ -93,6 +96,7 @@ _FIELDS = (
     "description",
     "concurrency_limit",
     "concurrency_options",
+    "labels",
     "enforce_parameter_schema",
     "parameter_openapi_schema",
     "parameters",
@@ -184,6 +188,8 @@ def _compare(wanted: Wanted, current: Deployment) -> dict[str, list[Any]]:
 def _current(name: str, current: Deployment) -> Any:
     if name == "concurrency_limit" and current.global_concurrency_limit is not None:
         return current.global_concurrency_limit.limit
+    if name == "labels":
+        return {key: value for key, value in current.labels.items() if key in (COUNT, DELAY)}
     return getattr(current, name)
 
 

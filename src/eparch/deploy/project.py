@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path as FilePath
+from typing import Any
 
 import msgspec
 
+from eparch.core.crash_retries import DEFAULT_DELAY, LONGEST_DELAY, MOST, CrashRetries
 from eparch.core.deployments import CollisionStrategy, ConcurrencyOptions, DeploymentScheduleCreate
 from eparch.core.errors import NotFound, SourceError, SourceErrors, TemplateInvalid, did_you_mean
 from eparch.core.model import UNSET, Json, Value
@@ -30,7 +32,15 @@ from eparch.deploy.findings import Fields, Findings, as_text, is_blank, kind_of
 from eparch.deploy.schedules import read_schedules
 from eparch.deploy.source import Document, Note, Position, load, parse
 from eparch.deploy.steps import Step, read_steps
-from eparch.deploy.tolerance import CONCURRENCY, SECTIONS, check_top, is_untouched, normalize, other_tool
+from eparch.deploy.tolerance import (
+    CONCURRENCY,
+    RETRY_ON_CRASH,
+    SECTIONS,
+    check_top,
+    is_untouched,
+    normalize,
+    other_tool,
+)
 from eparch.deploy.triggers import read_triggers
 
 _NAME = re.compile(r"[^/%&><\x00]{1,255}")
@@ -67,6 +77,7 @@ class ProjectDeployment(Value, frozen=True, kw_only=True):
     schedules: list[DeploymentScheduleCreate] | None = None
     concurrency_limit: int | None = None
     concurrency_options: ConcurrencyOptions | None = None
+    retry_on_crash: CrashRetries = CrashRetries()
     work_pool: WorkPoolChoice = WorkPoolChoice()
     build: list[Step] | None = None
     push: list[Step] | None = None
@@ -310,6 +321,7 @@ def _type(raw: dict[str, Json], path: Path, findings: Findings, *, final: bool) 
         else read_schedules(schedules, (*path, "schedules"), findings, active=active, final=final),
         concurrency_limit=limit,
         concurrency_options=options,
+        retry_on_crash=_retry_on_crash(fields, findings),
         work_pool=_work_pool(fields, findings, final=final),
         build=read_steps(raw.get("build"), (*path, "build"), findings),
         push=read_steps(raw.get("push"), (*path, "push"), findings),
@@ -368,6 +380,25 @@ def _concurrency(fields: Fields, findings: Findings) -> tuple[int | None, Concur
         return limit, None
     chosen = CollisionStrategy(str(strategy or CollisionStrategy.ENQUEUE.value).upper())
     return limit, ConcurrencyOptions(collision_strategy=chosen, grace_period_seconds=grace)
+
+
+def _retry_on_crash(fields: Fields, findings: Findings) -> CrashRetries:
+    """A number of retries, or ``{count, delay_seconds}`` (row B2)."""
+    value = fields.given.get("retry_on_crash")
+    where = (*fields.path, "retry_on_crash")
+    given = value if isinstance(value, dict) else {"count": value}
+    if value is None or any(fields.is_open(item) for item in given.values()):
+        return CrashRetries()
+    findings.check_keys(given, where, RETRY_ON_CRASH, {}, "'retry_on_crash'")
+    count: Any = given.get("count")
+    delay: Any = given.get("delay_seconds", DEFAULT_DELAY)
+    if not _is_count(count) or not 0 <= count <= MOST:
+        findings.error(where, f"'retry_on_crash' must be a whole number up to {MOST}, not '{count}'")
+        return CrashRetries()
+    if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay <= LONGEST_DELAY:
+        findings.error(where, f"'delay_seconds' must be a number of seconds up to {LONGEST_DELAY:g}")
+        return CrashRetries()
+    return CrashRetries(count=count, delay_seconds=float(delay))
 
 
 def _limit(value: Json, path: Path, findings: Findings) -> int | None:

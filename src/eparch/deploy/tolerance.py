@@ -28,12 +28,14 @@ DEPLOYMENT = (
     "schedule",
     "schedules",
     "concurrency_limit",
+    "retry_on_crash",
     "work_pool",
     *SECTIONS,
     "triggers",
     "sla",
 )
 WORK_POOL = ("name", "work_queue_name", "job_variables")
+RETRY_ON_CRASH = ("count", "delay_seconds")
 CONCURRENCY = ("limit", "collision_strategy", "grace_period_seconds")
 
 OTHER_TOOLS = {"jobs": "CI", "includes": "Taskfile", "services": "Compose", "hosts": "Ansible"}

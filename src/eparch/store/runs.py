@@ -58,6 +58,7 @@ _DECIDED = (
     "deployment_id",
     "empirical_policy",
     "tags",
+    "labels",
     "parent_task_run_id",
     "run_count",
     "expected_start_time",

@@ -32,6 +32,9 @@ GRACE = 20.0
 WAITING = 4 * 1024 * 1024
 """Bytes of output kept while nobody reads them; older output is dropped and that is said."""
 
+FENCE = 0.8
+"""Part of a lease without a renewal after which a job ends, if another attempt may begin then."""
+
 _LAST_ROUNDS = 64
 """Reads after the end: more than a pipe can hold, but an end even if somebody goes on writing."""
 
@@ -229,6 +232,8 @@ class Holder:
         """The job and all that it started is gone."""
         self.told = threading.Event()
         """Somebody knows how it ended."""
+        self.renewed = time.monotonic()
+        """When the claim was last renewed, as far as this process knows."""
         self._listener: socket.socket | None = None
         self._guests: list[Link] = []
         self._streams = {job.out: (1, Lines()), job.err: (2, Lines())}
@@ -284,6 +289,9 @@ class Holder:
         self._listen(self._pause(), set() if self._output.is_full else set(self._open))
         if self._kill_at is not None and time.monotonic() >= self._kill_at and not self._is_over():
             descendants.signal_group(self.job.pid, signal.SIGKILL)
+        keep = self.spec["keep"]
+        if keep and keep.get("fenced") and time.monotonic() - self.renewed > keep["lease"] * FENCE:
+            self.stop(0.0)
         self._attend()
 
     def _pause(self) -> float:
@@ -320,6 +328,8 @@ class Holder:
                 continue
             elif "stop" in message:
                 self.stop(float(message["stop"]))
+            elif "renewed" in message:
+                self.renewed = time.monotonic()
             elif "seen" in message:
                 self._output.seen(message["seen"])
             elif "known" in message:

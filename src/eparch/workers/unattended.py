@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -84,6 +85,8 @@ class _Care:
             ref = ClaimRef(flow_run_id=self.run.id, token=self.run.token)
             body = RenewClaims(claims=[ref], lease_seconds=self.keep["lease"])
             lost = bool(self.sender.send(calls.renew_claims(name=self.keep["pool"], body=body)).lost)
+            if not lost:
+                self.holder.renewed = time.monotonic()
         if self.reason is not None:
             return
         try:
