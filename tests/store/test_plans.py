@@ -15,6 +15,8 @@ import msgspec
 import pytest
 
 from eparch.core import filters
+from eparch.core.event_pages import Countable
+from eparch.core.events import EventFilter, NameFilter, OccurredFilter
 from eparch.core.filters import Condition, Group, Query
 from eparch.core.model import new_id
 from eparch.core.states import State, StateType
@@ -229,6 +231,18 @@ def planner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 LATER = NOW + timedelta(days=400)
 
+
+def events_of(given: dict[str, Any], *, by: Countable | None = None) -> Bound:
+    """The page of events, or the count, that a filter on the wire asks for."""
+    wanted = msgspec.convert(given, EventFilter)
+    wanted = msgspec.structs.replace(wanted, occurred=OccurredFilter(since=NOW, until=LATER))
+    narrowed = event_pages.narrow(wanted)
+    values = {"since": NOW, "until": LATER, "limit": 100, **narrowed.values}
+    if by is None:
+        return event_pages._page(True, narrowed.parts)(**values, after_time=LATER, after_id=event_pages.LAST)
+    return event_pages._counted(by, True, narrowed.parts)(**values, start=NOW, length=3_600_000_000)
+
+
 STATEMENTS: dict[str, Any] = {
     "decision": lambda ids: runs._DECISION(id=ids[7]),
     "lock": lambda ids: runs._LOCK_RUN(id=ids[7]),
@@ -271,9 +285,11 @@ STATEMENTS: dict[str, Any] = {
     "late runs": lambda ids: queue_status._LATE(work_queue_id=QUEUE),
     "holders": lambda ids: queue_status._HOLDERS(work_queue_id=QUEUE, limit=10, offset=0),
     "log file": lambda ids: records._RUN_LOG(flow_run_id=ids[7], after_time=NOW, after_id=ids[0], limit=10),
-    "event page": lambda ids: event_pages._PAGES[True, False, False](
+    "event page": lambda ids: event_pages._page(True, ())(
         since=NOW, until=LATER, after_time=LATER, after_id=ids[0], limit=100
     ),
+    "events of a resource": lambda ids: events_of({"resource": {"id": [f"r.{ids[7]}"]}}),
+    "events of ids": lambda ids: events_of({"id": {"id": [str(ids[7])]}}),
     "natural keys": lambda ids: runs._BY_NATURAL_KEYS(
         flow_run_id=ids[7], task_key="load", dynamic_keys=["70", "71"]
     ),
@@ -434,9 +450,15 @@ COUNTED: dict[str, Any] = {
 }
 
 
+NAMED = event_pages.narrow(EventFilter(event=NameFilter(prefix=["e"])))
 COVERED: dict[str, Any] = {
     "held": lambda ids: claims._HELD(work_pool_id=POOL),
     "task runs since": COUNTED["task runs since"],
+    "total of events": lambda ids: event_pages._total(NAMED.parts)(
+        since=NOW, until=NOW + timedelta(seconds=500), limit=10_000, **NAMED.values
+    ),
+    "events by name": lambda ids: events_of({"event": {"prefix": ["e"]}}, by=Countable.EVENT),
+    "events by time": lambda ids: events_of({"event": {"exclude_name": ["f"]}}, by=Countable.TIME),
 }
 
 

@@ -38,13 +38,17 @@ async def read_events(request: Request, body: FilterEvents) -> EventPage:
     """The first page of the events that fit, and where the next one is."""
     wanted = pinned(body.filter or EventFilter(), request.now)
     events: list[ReceivedEvent] = []
-    total = 0
-    async for event in _admitted(request, wanted, None):
-        total += 1
+    total = await request.scan(event_pages.total, wanted, MAX_TOTAL)
+    seen = 0
+    async for event in _admitted(request, wanted, None, BATCH if total is None else body.limit + 1):
         if len(events) < body.limit:
             events.append(event)
-        if total == MAX_TOTAL:
+        elif total is not None:
             break
+        seen += 1
+        if seen == MAX_TOTAL:
+            break
+    total = seen if total is None else max(total, len(events))
     return _page(request, wanted, events, body.limit, total, more=total > len(events))
 
 
@@ -81,6 +85,8 @@ async def count_events(request: Request, countable: str, body: CountEvents) -> l
     by = countable_of(countable)
     wanted = pinned(body.filter, request.now)
     counts = Counts(body, wanted, by)
+    if await request.scan(event_pages.count, wanted, counts, MAX_COUNTED):
+        return counts.answer()
     seen = 0
     async for event in _admitted(request, wanted, None):
         counts.add(event)
@@ -91,15 +97,15 @@ async def count_events(request: Request, countable: str, body: CountEvents) -> l
 
 
 async def _admitted(
-    request: Request, wanted: EventFilter, after: Place | None
+    request: Request, wanted: EventFilter, after: Place | None, batch: int = BATCH
 ) -> AsyncIterator[ReceivedEvent]:
     while True:
-        rows = await request.scan(event_pages.candidates, wanted, after, BATCH)
+        rows = await request.scan(event_pages.candidates, wanted, after, batch)
         for row in rows:
             row.pop("position")
             event = ReceivedEvent(**row)
             if wanted.admits(event):
                 yield event
-        if len(rows) < BATCH:
+        if len(rows) < batch:
             return
         after = rows[-1]["occurred"], rows[-1]["id"]

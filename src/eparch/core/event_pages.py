@@ -9,7 +9,7 @@ import base64
 import binascii
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
@@ -173,23 +173,38 @@ class Counts:
                 value=str(at), label=start.isoformat(), count=0, start_time=start, end_time=max(end, start)
             )
 
+    @property
+    def length(self) -> int:
+        """Microseconds of an interval."""
+        return self.interval // timedelta(microseconds=1)
+
     def add(self, event: ReceivedEvent) -> None:
         """Count ``event``, which lies in the span."""
         if self.interval:
-            key = str(min((event.occurred - self.since) // self.interval, len(self._found) - 1))
+            self.add_interval((event.occurred - self.since) // self.interval, 1)
+        elif self.by is Countable.EVENT:
+            self.add_group(event.event, None, 1, event.occurred, event.occurred)
         else:
-            key = event.event if self.by is Countable.EVENT else resource_id(event.resource)
-        found = self._found.get(key)
-        if found is None:
-            label = key if self.by is Countable.EVENT else event.resource.get("prefect.resource.name", key)
-            found = EventCount(
-                value=key, label=label, count=0, start_time=event.occurred, end_time=event.occurred
-            )
-        changed: dict[str, Any] = {"count": found.count + 1}
-        if not self.interval:
-            changed["start_time"] = min(found.start_time, event.occurred)
-            changed["end_time"] = max(found.end_time, event.occurred)
-        self._found[key] = msgspec.structs.replace(found, **changed)
+            label = event.resource.get("prefect.resource.name")
+            self.add_group(resource_id(event.resource), label, 1, event.occurred, event.occurred)
+
+    def add_interval(self, number: int, count: int) -> None:
+        """Count events of the interval of that number; what lies on the end belongs to the last one."""
+        key = str(min(number, len(self._found) - 1))
+        if key in self._found:  # a span without length has no interval
+            found = self._found[key]
+            self._found[key] = msgspec.structs.replace(found, count=found.count + count)
+
+    def add_group(self, value: str, label: str | None, count: int, first: datetime, last: datetime) -> None:
+        """Count events of one name or resource, which goes by the label that it had last."""
+        label = value if label is None else label
+        found = self._found.get(value)
+        if found is not None:
+            label = max((last, label), (found.end_time, found.label))[1]
+            count, first, last = count + found.count, min(first, found.start_time), max(last, found.end_time)
+        self._found[value] = EventCount(
+            value=value, label=label, count=count, start_time=first, end_time=last
+        )
 
     def answer(self) -> list[EventCount]:
         """The counts: intervals in their order, others by how many they are."""

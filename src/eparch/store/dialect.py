@@ -142,6 +142,14 @@ class StartsWithAny(_OverList):
     """``column`` starts with a text of the list, whatever the case of the letters A to Z."""
 
 
+class HasPrefix(_OverText):
+    """``column`` begins with the text, letter by letter."""
+
+
+class NamesRelated(_OverList):
+    """A resource in the JSON list in ``column`` has an id of the list (label ``prefect.resource.id``)."""
+
+
 class IsEmpty(ColumnElement[bool]):
     """The JSON list in ``column`` has no value."""
 
@@ -312,7 +320,7 @@ def _not_by_index_postgresql(element: NotByIndex, compiler: Any, **kw: Any) -> s
 
 @compiles(JsonText, "sqlite")
 def _text_sqlite(element: JsonText, compiler: Any, **kw: Any) -> str:
-    return f"json_extract({compiler.process(element.column, **kw)}, '$.{element.key_name}')"
+    return f"json_extract({compiler.process(element.column, **kw)}, '$.\"{element.key_name}\"')"
 
 
 @compiles(JsonText, "postgresql")
@@ -388,6 +396,37 @@ def _contains_postgresql(element: Contains, compiler: Any, **kw: Any) -> str:
     # The collation "C" folds A to Z only, as SQLite does.
     column, text = compiler.process(element.column, **kw), compiler.process(element.text, **kw)
     return f'strpos(lower({column} COLLATE "C"), lower({text} COLLATE "C")) > 0'
+
+
+@compiles(HasPrefix, "sqlite")
+def _prefix_sqlite(element: HasPrefix, compiler: Any, **kw: Any) -> str:
+    column, text = compiler.process(element.column, **kw), compiler.process(element.text, **kw)
+    return f"instr({column}, {text}) = 1"
+
+
+@compiles(HasPrefix, "postgresql")
+def _prefix_postgresql(element: HasPrefix, compiler: Any, **kw: Any) -> str:
+    column, text = compiler.process(element.column, **kw), compiler.process(element.text, **kw)
+    return f"starts_with({column}, {text})"
+
+
+@compiles(NamesRelated, "sqlite")
+def _related_sqlite(element: NamesRelated, compiler: Any, **kw: Any) -> str:
+    column, values = _both(element, compiler, **kw)
+    return (
+        f"EXISTS (SELECT 1 FROM json_each({column}) AS other "
+        "WHERE json_extract(other.value, '$.\"prefect.resource.id\"') "
+        f"IN (SELECT value FROM json_each({values})))"
+    )
+
+
+@compiles(NamesRelated, "postgresql")
+def _related_postgresql(element: NamesRelated, compiler: Any, **kw: Any) -> str:
+    column, values = _both(element, compiler, **kw)
+    return (
+        f"EXISTS (SELECT 1 FROM json_array_elements({column}) AS other "
+        f"WHERE other ->> 'prefect.resource.id' = ANY({values}::TEXT[]))"
+    )
 
 
 @compiles(StartsWithAny, "sqlite")

@@ -1,52 +1,197 @@
 """Events that were: the rows that a filter may admit, newest or oldest first, and counts of them.
 
-SQL narrows by time, name, resource and id; what only labels can tell is told by the filter itself.
+SQL narrows by time, name, id and the ids of resources; what only labels and texts can tell is told by the
+filter itself. Where SQL tells all, it counts as well.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
-from eparch.core.events import EventFilter
+from eparch.core.event_pages import Countable, Counts
+from eparch.core.events import AnyResourceFilter, EventFilter, NameFilter, RelatedFilter, ResourceFilter
 from eparch.store import tables as t
-from eparch.store.dialect import AnyOf
+from eparch.store.dialect import AnyOf, HasPrefix, IntervalOf, JsonText, NamesRelated
 from eparch.store.positions import EVENT_FIELDS
 from eparch.store.statement import Statement, Steps, param
 
 _event = t.event
 
+Part = tuple[str, str | int]
+"""Kind of a condition, and the name of its list or the number of its texts."""
 
-def _page(descending: bool, names: bool, resources: bool) -> Statement:
+MOST_PREFIXES = 20
+"""Of one condition; more are left to the filter."""
+
+LAST = UUID(int=2**128 - 1)
+FIRST = UUID(int=0)
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """What SQL asks of events on behalf of a filter."""
+
+    parts: tuple[Part, ...]
+    values: dict[str, Any]
+    exact: bool
+    """It admits what the filter admits and nothing else."""
+
+
+class _Collected:
+    """Conditions as they are found."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.values: dict[str, Any] = {}
+        self.exact = True
+
+    def any_of(self, kind: str, wanted: Sequence[Any] | None) -> None:
+        """One of the list; nothing where there is no list."""
+        if wanted:
+            name = f"list{len(self.parts)}"
+            self.parts.append((f"{kind} {name}", name))
+            self.values[name] = list(wanted)
+
+    def prefixes(self, kind: str, wanted: Sequence[str] | None) -> None:
+        """Begins with one of the texts."""
+        if wanted and len(wanted) > MOST_PREFIXES:
+            self.exact = False
+        elif wanted:
+            key = f"{kind} {len(self.parts)}"
+            self.parts.append((key, len(wanted)))
+            self.values.update({_prefix(key, at): text for at, text in enumerate(wanted)})
+
+
+def _prefix(key: str, at: int) -> str:
+    return f"{key.replace(' ', '_')}_{at}"
+
+
+def narrow(wanted: EventFilter) -> Narrowing:
+    """What SQL can ask on behalf of ``wanted``, its time and order aside."""
+    found = _Collected()
+    found.any_of("id", wanted.id.id)
+    found.exact = wanted.text is None
+    if wanted.event is not None:
+        _by_name(found, wanted.event)
+    if wanted.resource is not None:
+        _by_resource(found, wanted.resource)
+    for related in _listed(wanted.related):
+        _by_related(found, related)
+    for anyone in _listed(wanted.any_resource):
+        _by_anyone(found, anyone)
+    return Narrowing(tuple(found.parts), found.values, found.exact)
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def _by_name(found: _Collected, wanted: NameFilter) -> None:
+    found.any_of("name", wanted.name)
+    found.any_of("not-name", wanted.exclude_name)
+    found.prefixes("prefix", wanted.prefix)
+    found.prefixes("not-prefix", wanted.exclude_prefix)
+
+
+def _by_resource(found: _Collected, wanted: ResourceFilter) -> None:
+    found.any_of("resource", wanted.id)
+    found.prefixes("resource-prefix", wanted.id_prefix)
+    found.exact &= not wanted.labels
+
+
+def _by_related(found: _Collected, wanted: RelatedFilter) -> None:
+    found.any_of("related", wanted.id)
+    found.exact &= bool(wanted.id) and not (wanted.role or wanted.resources_in_roles or wanted.labels)
+
+
+def _by_anyone(found: _Collected, wanted: AnyResourceFilter) -> None:
+    # That one and the same resource has the id and the rest is for the filter to tell.
+    found.any_of("anyone", wanted.id)
+    found.exact &= not (wanted.id_prefix or wanted.labels)
+
+
+def _condition(part: Part) -> Any:
+    key, given = part
+    kind = key.partition(" ")[0]
+    if isinstance(given, int):
+        column = _event.c.resource_id if kind == "resource-prefix" else _event.c.event
+        begins = sa.or_(*(HasPrefix(column, _prefix(key, at)) for at in range(given)))
+        return sa.not_(begins) if kind == "not-prefix" else begins
+    match kind:
+        case "id":
+            return AnyOf(_event.c.id, given)
+        case "name":
+            return AnyOf(_event.c.event, given)
+        case "not-name":
+            return sa.not_(AnyOf(_event.c.event, given))
+        case "resource":
+            return AnyOf(_event.c.resource_id, given)
+        case "related":
+            return NamesRelated(_event.c.related, given)
+    return sa.or_(AnyOf(_event.c.resource_id, given), NamesRelated(_event.c.related, given))
+
+
+def _span(select: sa.Select[Any], parts: tuple[Part, ...]) -> sa.Select[Any]:
+    key = _event.c.occurred
+    return select.where(
+        key >= param("since", key), key <= param("until", key), *(_condition(part) for part in parts)
+    )
+
+
+def _in_order(select: sa.Select[Any], descending: bool) -> sa.Select[Any]:
+    key, tie = _event.c.occurred, _event.c.id
+    order = (key.desc(), tie.desc()) if descending else (key, tie)
+    return select.order_by(*order).limit(sa.bindparam("limit", type_=sa.Integer))
+
+
+@lru_cache(maxsize=256)
+def _page(descending: bool, parts: tuple[Part, ...]) -> Statement:
     key, tie = _event.c.occurred, _event.c.id
     after_time, after_id = param("after_time", key), param("after_id", tie)
     if descending:
         after = sa.and_(key <= after_time, sa.or_(key < after_time, tie < after_id))
     else:
         after = sa.and_(key >= after_time, sa.or_(key > after_time, tie > after_id))
-    select = sa.select(*(_event.c[name] for name in EVENT_FIELDS)).where(
-        key >= param("since", key), key <= param("until", key), after
-    )
-    if names:
-        select = select.where(AnyOf(_event.c.event, "names"))
-    if resources:
-        select = select.where(AnyOf(_event.c.resource_id, "resources"))
-    order = (key.desc(), tie.desc()) if descending else (key, tie)
-    return Statement(select.order_by(*order).limit(sa.bindparam("limit", type_=sa.Integer)))
+    select = sa.select(*(_event.c[name] for name in EVENT_FIELDS)).where(after)
+    return Statement(_in_order(_span(select, parts), descending))
 
 
-_PAGES = {
-    (descending, names, resources): _page(descending, names, resources)
-    for descending in (True, False)
-    for names in (True, False)
-    for resources in (True, False)
+@lru_cache(maxsize=256)
+def _total(parts: tuple[Part, ...]) -> Statement:
+    some = _span(sa.select(_event.c.occurred), parts).limit(sa.bindparam("limit", type_=sa.Integer))
+    return Statement(sa.select(sa.func.count()).select_from(some.subquery("some")))
+
+
+_COUNTED: dict[bool | Countable, tuple[Any, ...]] = {
+    Countable.EVENT: (_event.c.event.label("value"), _event.c.event.label("label")),
+    Countable.RESOURCE: (
+        _event.c.resource_id.label("value"),
+        JsonText(_event.c.resource, "prefect.resource.name").label("label"),
+    ),
 }
 
-LAST = UUID(int=2**128 - 1)
-FIRST = UUID(int=0)
+
+@lru_cache(maxsize=256)
+def _counted(by: Countable, descending: bool, parts: tuple[Part, ...]) -> Statement:
+    """How many of the first rows there are of each kind, and when the first and the last one was."""
+    if by in (Countable.DAY, Countable.TIME):
+        number = IntervalOf(_event.c.occurred, "start", "length").label("number")
+        rows = _in_order(_span(sa.select(number), parts), descending).subquery("some")
+        return Statement(sa.select(rows.c.number, sa.func.count()).group_by(rows.c.number))
+    columns = (*_COUNTED[by], _event.c.occurred)
+    rows = _in_order(_span(sa.select(*columns), parts), descending).subquery("some")
+    first, last = sa.func.min(rows.c.occurred), sa.func.max(rows.c.occurred)
+    keys = (rows.c.value, rows.c.label)
+    return Statement(sa.select(*keys, sa.func.count(), first, last).group_by(*keys))
 
 
 def candidates(
@@ -56,20 +201,39 @@ def candidates(
 
     ``wanted`` has both ends of its time.
     """
-    since, until = wanted.occurred.since, wanted.occurred.until
-    assert since is not None
-    assert until is not None
+    narrowed = narrow(wanted)
     descending = wanted.order != "ASC"
-    names = wanted.event.name if wanted.event is not None else None
-    resources = wanted.resource.id if wanted.resource is not None else None
+    since, until = wanted.occurred.since, wanted.occurred.until
     start = after or ((until, LAST) if descending else (since, FIRST))
-    found = yield _PAGES[descending, bool(names), bool(resources)](
-        since=since,
-        until=until,
-        after_time=start[0],
-        after_id=start[1],
-        limit=limit,
-        **({"names": names} if names else {}),
-        **({"resources": resources} if resources else {}),
+    found = yield _page(descending, narrowed.parts)(
+        since=since, until=until, after_time=start[0], after_id=start[1], limit=limit, **narrowed.values
     )
     return [dict(zip(EVENT_FIELDS, row, strict=True)) for row in found]
+
+
+def total(wanted: EventFilter, most: int) -> Steps[int | None]:
+    """How many events ``wanted`` admits, counted as far as ``most``; None where SQL cannot tell."""
+    narrowed = narrow(wanted)
+    if not narrowed.exact:
+        return None
+    span = {"since": wanted.occurred.since, "until": wanted.occurred.until}
+    found = yield _total(narrowed.parts)(limit=most, **span, **narrowed.values)
+    return int(found[0][0])
+
+
+def count(wanted: EventFilter, counts: Counts, most: int) -> Steps[bool]:
+    """Add the first ``most`` events that ``wanted`` admits to ``counts``; False where SQL cannot tell."""
+    narrowed = narrow(wanted)
+    if not narrowed.exact:
+        return False
+    span: dict[str, Any] = {"since": wanted.occurred.since, "until": wanted.occurred.until}
+    if counts.interval:
+        span |= {"start": counts.since, "length": counts.length}
+    statement = _counted(counts.by, wanted.order != "ASC", narrowed.parts)
+    found = yield statement(limit=most, **span, **narrowed.values)
+    for row in found:
+        if counts.interval:
+            counts.add_interval(row[0], row[1])
+        else:
+            counts.add_group(row[0], row[1], row[2], row[3], row[4])
+    return True
