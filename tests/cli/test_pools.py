@@ -1,5 +1,8 @@
 """Acceptance: work pools, queues and workers on the real command line against our server."""
 
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
@@ -160,6 +163,58 @@ def test_workers_are_listed(eparch, client, pool):
     checks = {one["name"]: one for one in eparch("doctor", "-o", "json", code=None).json()}
     assert checks[f"work pool {pool}"]["detail"] == "process, 1 online"
     assert checks["server"]["status"] == "ok"
+
+
+def test_w11_w18_w29_a_worker_is_inspected_drained_and_read(eparch, client, pool, tmp_path):
+    command = [sys.executable, "-m", "eparch", "worker", "start", "-p", pool, "-n", "builder", "-l", "3"]
+    place = {"work_pool_name": pool, "name": "builder"}
+    follower = None
+    with (tmp_path / "log").open("w") as log:
+        worker = subprocess.Popen([*command, "--label", "zone=a"], stdout=log, stderr=log)
+    try:
+        assert until(lambda: lines_of(client, place))
+        follow = [*command[:4], "logs", "builder", "-p", pool, "-f", "-o", "jsonl"]
+        follower = subprocess.Popen(follow, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert f"'builder' serves the pool '{pool}'" in follower.stdout.readline()
+        (one,) = eparch("worker", "ls", "-p", pool, "-o", "json").json()
+        assert (one["name"], one["status"], one["about"]["software"]) == ("builder", "ONLINE", "eparch")
+        assert "0/3" in eparch("worker", "ls", "-p", pool).out
+        shown = eparch("worker", "inspect", "builder", "-p", pool).out
+        assert f"pid             {worker.pid}" in shown
+        assert "zone" in shown
+        assert "Did you mean 'builder'?" in eparch("worker", "inspect", "bilder", "-p", pool, code=3).err
+        assert "serves the pool" in eparch("worker", "logs", "builder", "-p", pool).out
+
+        done = eparch("worker", "drain", "builder", "-p", pool, "-o", "json")
+        assert "finishes its runs" in done.err
+        assert done.json()[0]["status"] == "DRAINING"
+        assert "takes no more runs" in follower.stdout.readline()
+        eparch("worker", "drain", "builder", "-p", pool, "--off")
+        assert "takes runs again" in follower.stdout.readline()
+        eparch("worker", "drain", "builder", "-p", pool, "--exit")
+        assert worker.wait(60) == 0, (tmp_path / "log").read_text()
+        assert eparch("worker", "inspect", "builder", "-o", "json").json()["status"] == "OFFLINE"
+        assert "offline" in eparch("worker", "drain", "builder", "-p", pool, code=5).err
+        assert "cannot be" in eparch("worker", "start", "-p", pool, "--label", "zone", code=2).err
+    finally:
+        worker.kill()
+        worker.wait()
+        if follower is not None:
+            follower.kill()
+            follower.communicate()
+
+
+def lines_of(client, place):
+    """What the server keeps of a worker's log."""
+    return client.send(calls.read_worker_logs(**place, body={}))
+
+
+def until(true, seconds=30):
+    """Whether it becomes true; another process tells nobody when."""
+    deadline = time.monotonic() + seconds
+    while not (found := true()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
 
 
 def test_w2_worker_of_another_type_is_refused(eparch, client, pool):

@@ -48,7 +48,7 @@ def test_the_tree_is_as_promised():
         " clear-concurrency-limit get-default-base-job-template preview slots",
         "work-queue": "create ls inspect pause resume set-concurrency-limit clear-concurrency-limit delete"
         " preview slots",
-        "worker": "start ls",
+        "worker": "start ls inspect drain logs",
         "deployment": "ls inspect run delete pause resume",
         "deployment schedule": "create ls pause resume delete clear",
         "flow-run": "ls inspect logs cancel delete watch retry execute resume",

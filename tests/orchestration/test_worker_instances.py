@@ -168,6 +168,8 @@ async def test_w18_an_order_is_told_with_the_next_claim_and_the_next_report(worl
     assert (ordered.status, ordered.order) == ("DRAINING", "drain")
     assert await world.claim(instance_id=own) == {}
     assert await report(world, own, draining=True) == "drain"
+    await order(world, WorkerOrder.WORK)
+    assert await world.claim(instance_id=own) == {}
     assert len(await world.claim(instance_id=new_id())) == 1
     await order(world, WorkerOrder.WORK)
     assert await report(world, own) == "work"

@@ -38,8 +38,8 @@ def work(scripted, infrastructure, settings, monkeypatch):
     monkeypatch.setattr("eparch.workers.worker._TICK", 0.02)
     running: list[tuple[Worker, threading.Thread]] = []
 
-    def start(*, server=scripted, infrastructure=infrastructure, **options) -> Worker:
-        options = {"pool": "local", "name": "w", "grace_seconds": 5.0, **options}
+    def start(*, server=scripted, infrastructure=infrastructure, settings=settings, **options) -> Worker:
+        options = {"pool": "local", "name": "w", "grace_seconds": 5.0, "on_stop": "cancel", **options}
         worker = Worker(server, WorkerOptions(**options), settings, infrastructure=infrastructure)
         codes: list[int | Exception] = []
 

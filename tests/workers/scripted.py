@@ -25,6 +25,7 @@ from eparch.core.pools import (
 )
 from eparch.core.runs import FlowRun, SetStateStatus, StateAnswer, StateAnswerDetails
 from eparch.core.states import Scheduled, State, StateType, from_create
+from eparch.core.worker_instances import WorkerOrder, WorkerOrders, WorkerReport
 from eparch.testing.infrastructure import FakeInfrastructure
 
 FLOW = new_id()
@@ -47,6 +48,9 @@ class Scripted:
         self.cancelled: set[UUID] = set()
         self.logs: list[str] = []
         self.seen: list[Call[Any]] = []
+        self.order = WorkerOrder.WORK
+        self.reports: list[WorkerReport] = []
+        self.said: list[str] = []
         self.fault: Fault = lambda call: None
         self.changed = threading.Condition()
 
@@ -69,6 +73,12 @@ class Scripted:
             self.runs[run.id] = replace(self.runs[run.id], state=state)
             if state.type is StateType.CANCELLING:
                 self.cancelled.add(run.id)
+            self.changed.notify_all()
+
+    def give_order(self, order: WorkerOrder) -> None:
+        """Order the worker to do so."""
+        with self.changed:
+            self.order = order
             self.changed.notify_all()
 
     def lose(self, run: FlowRun) -> None:
@@ -144,6 +154,13 @@ class Scripted:
     def _heartbeat_worker(self, call: Call[Any], path: list[str]) -> None:
         return None
 
+    def _report_worker(self, call: Call[Any], path: list[str]) -> WorkerOrders:
+        self.reports.append(call.body)
+        return WorkerOrders(order=self.order)
+
+    def _create_worker_logs(self, call: Call[Any], path: list[str]) -> None:
+        self.said += [line.message for line in call.body.lines]
+
     def _create_logs(self, call: Call[Any], path: list[str]) -> None:
         self.logs += [line.message for line in call.body]
 
@@ -196,9 +213,14 @@ class Scripted:
         if body.claim_id not in self.claimed:
             if body.wait_seconds:
                 self.changed.wait_for(
-                    lambda: self._due()[: body.limit] or self.cancelled & set(body.holding), 0.2
+                    lambda: (
+                        self.order is not body.order
+                        or self._due()[: body.limit]
+                        or self.cancelled & set(body.holding)
+                    ),
+                    0.2,
                 )
-            taken = self._due()[: body.limit]
+            taken = self._due()[: body.limit] if self._gives() else []
             self.claimed[body.claim_id] = [run.id for run in taken]
             for run in taken:
                 self.tokens[run.id] = self.tokens.get(run.id, 0) + 1
@@ -219,7 +241,11 @@ class Scripted:
         self.fault_after(call)
         cancel = [run for run in body.holding if run in self.cancelled]
         self.cancelled -= set(cancel)
-        return Work(runs=runs, cancel=cancel)
+        return Work(runs=runs, cancel=cancel, order=self.order)
+
+    def _gives(self) -> bool:
+        """Whether the worker of whom was heard last takes runs."""
+        return self.order is WorkerOrder.WORK and not (self.reports and self.reports[-1].draining)
 
     def _renew_claims(self, call: Call[Any], path: list[str]) -> Renewed:
         refs = call.body.claims

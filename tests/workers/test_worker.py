@@ -1,6 +1,8 @@
 import json
 import logging
 import signal
+import socket
+import threading
 import urllib.error
 import urllib.request
 
@@ -12,9 +14,15 @@ from eparch.core import calls
 from eparch.core.errors import InfrastructureError, NotFound, Unreachable, Usage
 from eparch.core.states import Cancelling, Completed, Running, StateType
 from eparch.testing.infrastructure import FakeInfrastructure
+from eparch.workers.health import Health
 from eparch.workers.worker import Worker, WorkerOptions, stopped_by_signals
 
 FINAL = (StateType.CRASHED, StateType.CANCELLED, StateType.COMPLETED, StateType.FAILED)
+
+
+def outage(call):
+    """A fault of every call."""
+    raise Unreachable("Cannot reach the server: refused.")
 
 
 def is_started(infrastructure: FakeInfrastructure, count: int = 1):
@@ -119,7 +127,7 @@ def test_w15_a_lost_answer_loses_no_run_and_starts_none_twice(work, scripted, in
     worker.stop()
     worker.join()
     assert len(infrastructure.started) == 1
-    assert scripted.state(run).is_crashed()
+    assert scripted.state(run).is_scheduled()
 
 
 def test_w15_a_lost_claim_ends_the_job_at_once_and_tells_nothing(work, scripted, infrastructure):
@@ -188,6 +196,8 @@ def test_w18_stopping_ends_every_run_and_reports_it(work, scripted, infrastructu
     runs = [scripted.add("sleep") for _ in range(3)]
     worker = work()
     scripted.wait(is_started(infrastructure, 3))
+    for run in runs:
+        scripted.put(run, Running())
     worker.stop()
     worker.join()
     assert worker.codes == [0]
@@ -335,15 +345,97 @@ def test_w7_runs_are_taken_before_their_time(work, scripted, settings):
     assert claim.body.lease_seconds == settings.lease_seconds
 
 
-def test_w9_health_goes_red_when_the_loop_is_dead(work, scripted):
-    worker = work()
-    scripted.wait(lambda: scripted.count(calls.claim_runs) > 0)
-    assert worker.find_fault() == ""
+def probe(url: str) -> tuple[int, str]:
+    """The status and the message of a probe."""
+    try:
+        with urllib.request.urlopen(url) as answer:
+            return answer.status, json.load(answer)["message"]
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)["message"]
 
+
+@pytest.fixture
+def probed(settings, monkeypatch):
+    """The base URL of the probes of the next worker, once it is begun."""
+    ports: list[int] = []
+
+    class Noted(Health):
+        def __init__(self, host, port, look):
+            super().__init__("127.0.0.1", 0, look)
+            ports.append(self.port)
+
+    monkeypatch.setattr("eparch.workers.worker.Health", Noted)
+    return lambda: f"http://127.0.0.1:{ports[-1]}"
+
+
+def test_w9_probes_go_red_when_the_loop_is_dead_while_heartbeats_go_on(
+    work, scripted, infrastructure, settings, probed
+):
+    blocked, let_go = threading.Event(), threading.Event()
+
+    def hang(call):
+        if call.endpoint is calls.claim_runs and blocked.is_set():
+            # The loop's thread hangs here, as in a call that never comes back.
+            scripted.changed.release()
+            try:
+                let_go.wait(30)
+            finally:
+                scripted.changed.acquire()
+
+    scripted.fault = hang
+    beating = replace(settings, worker_heartbeat_seconds=0.1)
+    worker = work(with_healthcheck=True, settings=beating)
+    try:
+        scripted.wait(lambda: scripted.count(calls.claim_runs) > 0)
+        assert probe(f"{probed()}/health") == (200, "OK")
+        assert probe(f"{probed()}/live") == (200, "OK")
+        assert probe(f"{probed()}/ready") == (200, "OK")
+        assert probe(f"{probed()}/draining") == (503, "The worker takes runs")
+        blocked.set()
+        asked = scripted.count(calls.claim_runs)
+        scripted.wait(lambda: scripted.count(calls.claim_runs) > asked)
+        worker.source.wait = 0.0
+        beats = len(scripted.reports)
+        scripted.wait(lambda: probe(f"{probed()}/health")[0] == 503)
+        assert "has not asked for runs" in probe(f"{probed()}/live")[1]
+        assert probe(f"{probed()}/ready")[0] == 503
+        scripted.wait(lambda: len(scripted.reports) > beats)
+    finally:
+        let_go.set()
+
+
+def test_w9_probes_tell_draining_and_not_ready_apart(work, scripted, infrastructure, probed):
+    scripted.add("sleep")
+    scripted.fault = outage
+    worker = work(with_healthcheck=True, on_stop="finish", grace_seconds=600)
+    scripted.wait(lambda: len(scripted.seen) > 3)
+    assert probe(f"{probed()}/live") == (200, "OK")
+    assert probe(f"{probed()}/ready") == (503, "The worker has not begun")
+    scripted.fault = lambda call: None
+    scripted.wait(is_started(infrastructure))
+    assert probe(f"{probed()}/ready")[0] == 200
     worker.stop()
+    assert probe(f"{probed()}/ready") == (503, "The worker takes no more runs")
+    assert probe(f"{probed()}/draining") == (200, "OK")
+    assert probe(f"{probed()}/live") == (200, "OK")
+    infrastructure.end("fake:1", 0)
     worker.join()
-    worker._polled -= 1000
-    assert "has not asked for runs" in worker.find_fault()
+    assert worker.codes == [0]
+
+
+def test_w9_a_port_that_is_taken_is_told_without_a_traceback(work, settings, monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        busy = replace(settings, worker_health_host="127.0.0.1", worker_health_port=port)
+        worker = work(with_healthcheck=True, settings=busy)
+        worker.join()
+    (error,) = worker.codes
+    assert isinstance(error, Usage)
+    assert str(port) in error.message
+    assert "EPARCH_WORKER_HEALTH_PORT" in error.fix
 
 
 def test_the_worker_tells_the_runs_log(work, scripted, infrastructure):
@@ -404,25 +496,6 @@ def test_stock_cancelling_is_seen_by_polling(work, stock, infrastructure, limit)
     stock.wait(is_started(infrastructure))
     stock.put(run, Cancelling())
     stock.wait_state(run, StateType.CANCELLED)
-
-
-def test_health_answers_over_http():
-    from eparch.workers.health import Health
-
-    wrong = [""]
-    health = Health(0, lambda: wrong[0], host="127.0.0.1")
-    try:
-        url = f"http://127.0.0.1:{health.port}/health"
-        with urllib.request.urlopen(url) as answer:
-            assert (answer.status, json.load(answer)) == (200, {"message": "OK"})
-        wrong[0] = "dead"
-        with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(url)
-        assert (caught.value.code, json.load(caught.value)) == (503, {"message": "dead"})
-        with pytest.raises(Usage, match=str(health.port)):
-            Health(health.port, lambda: "", host="127.0.0.1")
-    finally:
-        health.close()
 
 
 def test_w18_a_signal_may_come_while_the_worker_holds_a_lock(scripted, settings):

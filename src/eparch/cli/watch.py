@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
 
+from eparch.cli.output import write
 from eparch.core import calls
 from eparch.core.errors import EparchError
 from eparch.core.states import State
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from eparch.cli.session import Session
     from eparch.core.records import Log
     from eparch.core.runs import FlowRun
+    from eparch.core.worker_instances import WorkerLine
 
 FASTEST, SLOWEST = 0.05, 1.0
 """Seconds between two questions, right after news and when nothing happens."""
@@ -180,7 +182,16 @@ def _reason(state: State) -> str:
     return f": {state.message}" if state.message and not state.is_completed() else ""
 
 
-def line_of(log: Log, *, colored: bool) -> str:
+def show_lines(session: Session, lines: Sequence[Log | WorkerLine]) -> None:
+    """Print log lines: for people as they read them, for programs as records."""
+    if session.output.is_table:
+        for line in lines:
+            write(line_of(line, colored=session.output.colored))
+    else:
+        session.output.rows(lines, [], name=lambda line: line.id)
+
+
+def line_of(log: Log | WorkerLine, *, colored: bool) -> str:
     """A log line for people: local time, level, message; colours of the message stay, other controls go."""
     clock = log.timestamp.astimezone().strftime("%H:%M:%S.%f")[:-3]
     level = _LEVELS.get(log.level, str(log.level)).ljust(8)

@@ -20,7 +20,6 @@ from eparch.core.errors import NotFound, did_you_mean
 from eparch.core.pools import Claim, ClaimedRun, ClaimRuns, RenewClaims, Renewed, Work
 from eparch.core.runs import FlowRun
 from eparch.core.states import Pending, StateType
-from eparch.core.worker_instances import WorkerOrder
 from eparch.orchestration.slots import Queue, deployment_slot, free_slots
 from eparch.orchestration.transition import NewClaim, claim_of, propose
 from eparch.orchestration.worker_instances import polled
@@ -41,13 +40,13 @@ def claim(pool_name: str, request: ClaimRuns, now: datetime) -> Steps[Work]:
     yield from claims.lock_pool(pool_id)
     yield from pools.see_worker(pool_id, request.worker_name, now)
     yield from pools.mark_polled([queue[0] for queue in queues], now)
-    order = yield from polled(request.instance_id, pool_id, now)
+    order, takes = yield from polled(request.instance_id, pool_id, now)
     cancel = (yield from claims.to_cancel(request.holding)) if request.holding else []
     before = yield from claims.by_claim_id(request.claim_id)
     if before:
         again = yield from _claimed_before(before, now + timedelta(seconds=request.lease_seconds))
         return Work(runs=again, cancel=cancel, order=order)
-    if is_paused or request.limit == 0 or order is not WorkerOrder.WORK:
+    if is_paused or request.limit == 0 or not takes:
         return Work(cancel=cancel, order=order)
     taking = _Taking(pool_id, limit, request, now)
     for queue in queues:

@@ -138,17 +138,21 @@ def stock_heartbeat(
     yield from heartbeat(pool_name, body, now)
 
 
-def polled(instance_id: UUID | None, pool_id: UUID, now: datetime) -> Steps[WorkerOrder]:
-    """The instance asks for runs; what it is to do. It is written down once in ``WRITE_EVERY``."""
+def polled(instance_id: UUID | None, pool_id: UUID, now: datetime) -> Steps[tuple[WorkerOrder, bool]]:
+    """The instance asks for runs; what it is to do, and whether it is given any.
+
+    One that drains asked before it did; what it hands back must not come to itself. That it asked is written
+    down once in ``WRITE_EVERY``.
+    """
     found = None
     if instance_id is not None:
         found = yield from worker_instances.read_poll(instance_id, pool_id)
     if instance_id is None or found is None:
-        return WorkerOrder.WORK
-    order, before = found
+        return WorkerOrder.WORK, True
+    order, draining, before = found
     if before is None or now - before >= WRITE_EVERY:
         yield from worker_instances.mark_polled(instance_id, now)
-    return order
+    return order, order is WorkerOrder.WORK and not draining
 
 
 def drain(

@@ -38,7 +38,7 @@ def decide_after_exit(
     ``claimed`` is the run when it was claimed, ``run`` as it is now. A run that is over, paused, or waits
     for its next attempt was told so by its own process; one that ran and is pending again was claimed anew.
     Whatever is still under way crashed, also with exit code 0 (row W17); one that is being cancelled is
-    cancelled now (W20).
+    cancelled now (W20); one that a worker ended before it began is handed back (W18).
     """
     state = run.state
     if state is None or reason is StopReason.LOST:
@@ -50,6 +50,9 @@ def decide_after_exit(
     if state.type not in _UNDERWAY and not _waits_in_process(run):
         return None
     cause = explain_exit(seen.code)
+    if reason is StopReason.SHUTDOWN and state.type is StateType.PENDING:
+        # None of its user code ran, so nothing is lost when another worker begins it.
+        return hand_back(claimed)
     if reason is StopReason.SHUTDOWN:
         return Crashed(message=f"The worker '{worker_name}' stopped and ended the run: {cause}.")
     message = f"The run's infrastructure ended while the run was {state.name}: {cause}."

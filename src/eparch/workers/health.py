@@ -1,4 +1,4 @@
-"""Small pages that say how a worker is: ``GET /health`` (row W9) and ``GET /status`` of a task worker.
+"""Small pages that say how a worker is: ``/health`` and others (row W9), ``/status`` of a task worker.
 
 Owns the small servers. What is healthy is decided by the worker.
 """
@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from eparch.core.errors import Usage
 
+Answer = Callable[[], tuple[int, Any]]
+"""A status and a value."""
+
 
 class Page:
-    """Answers ``GET path`` with what ``answer`` gives: a status and a value."""
+    """Answers ``GET`` of each path with what its answer gives."""
 
-    def __init__(
-        self, what: str, host: str, port: int, path: str, answer: Callable[[], tuple[int, Any]], fix: str
-    ) -> None:
+    def __init__(self, what: str, host: str, port: int, answers: Mapping[str, Answer], fix: str) -> None:
         """``what`` it is and how to ``fix`` a port that is taken, for people.
 
         Raises:
@@ -29,7 +31,8 @@ class Page:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 """Answer one probe."""
-                if self.path.rstrip("/") != path:
+                answer = answers.get(self.path.partition("?")[0].rstrip("/"))
+                if answer is None:
                     self.send_error(404)
                     return
                 status, value = answer()
@@ -51,7 +54,7 @@ class Page:
             ) from error
         self._server.daemon_threads = True
         self.port: int = self._server.server_port
-        threading.Thread(target=self._server.serve_forever, name=path[1:], daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, name="probes", daemon=True).start()
 
     def close(self) -> None:
         """Stop listening."""
@@ -59,19 +62,46 @@ class Page:
         self._server.server_close()
 
 
-class Health(Page):
-    """Answers 200 while ``check`` finds nothing wrong, else 503 with what it found.
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a worker is."""
 
-    It is red when a worker's loop is dead, even while its heartbeats go on.
+    fault: str
+    """Why its loop is held to be dead; empty if it is not."""
+    not_ready: str
+    """Why it takes no runs now; empty if it does."""
+    draining: bool
+    runs: int
+    """How many it has."""
+
+
+class Health(Page):
+    """Probes of a worker (row W9), each answered 200 or 503 with the reason.
+
+    ``/health`` (as Prefect's) and ``/live`` are red when its loop is dead, even while its heartbeats go on;
+    ``/ready`` also while it takes no runs. ``/draining`` is 200 while it finishes its last runs.
     """
 
-    def __init__(self, port: int, check: Callable[[], str], *, host: str = "0.0.0.0") -> None:  # noqa: S104  probes come from outside
-        def answer() -> tuple[int, Any]:
-            wrong = check()
-            return 503 if wrong else 200, {"message": wrong or "OK"}
+    def __init__(self, host: str, port: int, look: Callable[[], Condition]) -> None:
+        def told(wrong: str, found: Condition) -> tuple[int, Any]:
+            value = {"message": wrong or "OK", "draining": found.draining, "runs": found.runs}
+            return 503 if wrong else 200, value
 
-        fix = "stop what uses it, or leave '--with-healthcheck' out"
-        super().__init__("The health check", host, port, "/health", answer, fix)
+        def live() -> tuple[int, Any]:
+            found = look()
+            return told(found.fault, found)
+
+        def ready() -> tuple[int, Any]:
+            found = look()
+            return told(found.fault or found.not_ready, found)
+
+        def draining() -> tuple[int, Any]:
+            found = look()
+            return told("" if found.draining else "The worker takes runs", found)
+
+        answers = {"/health": live, "/live": live, "/ready": ready, "/draining": draining}
+        fix = "Stop what uses it, set EPARCH_WORKER_HEALTH_PORT, or leave '--with-healthcheck' out."
+        super().__init__("The health check", host, port, answers, fix)
 
 
 class Status(Page):
@@ -82,5 +112,5 @@ class Status(Page):
             return 200, status()
 
         super().__init__(
-            "The status page", host, port, "/status", answer, "Stop what uses it, or name another."
+            "The status page", host, port, {"/status": answer}, "Stop what uses it, or name another."
         )

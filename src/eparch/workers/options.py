@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
+
+from eparch.settings.table import OnStop
+
+InstallPolicy = Literal["always", "if-not-present", "never", "prompt"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """What ``eparch worker start`` was told; rows W1-W9."""
+    """What ``eparch worker start`` was told; rows W1-W10, W18."""
 
     pool: str
     name: str | None = None
@@ -24,10 +30,15 @@ class WorkerOptions:
     run_once: bool = False
     """Take what is due, wait for it, and end."""
     with_healthcheck: bool = False
-    """Answer ``GET /health`` on ``health_port``."""
-    health_port: int = 8080
+    """Answer probes at the address and port of the settings."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What people tell workers apart by."""
     base_job_template: Path | None = None
     """JSON file that a pool begins with that is created here."""
     create_pool_if_not_found: bool = True
+    install_policy: InstallPolicy = "prompt"
+    """Whether the package of a worker type is installed (row W10); ``prompt`` asks a person who is there."""
+    on_stop: OnStop = "finish"
+    """What becomes of the runs when the worker is told to stop (row W18)."""
     grace_seconds: float = 20.0
-    """How long a job has to end after it was asked to."""
+    """How long runs may go on after the worker was told to stop, and a job after it was asked to end."""

@@ -15,6 +15,7 @@ class Slots:
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
         self._taken = 0
+        self._open = True
         self._changed = threading.Condition()
 
     @property
@@ -28,6 +29,18 @@ class Slots:
         """How many more runs may be taken now."""
         with self._changed:
             return self._free()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more runs are taken at all."""
+        with self._changed:
+            return self._open
+
+    def set_open(self, value: bool) -> None:
+        """Take runs, or no more of them: then there is no room, whatever is taken."""
+        with self._changed:
+            self._open = value
+            self._changed.notify_all()
 
     def take(self) -> None:
         """Use one; the caller has asked ``free``."""
@@ -56,4 +69,6 @@ class Slots:
             return self._changed.wait_for(lambda: self._free() == 0, seconds)
 
     def _free(self) -> int:
+        if not self._open:
+            return 0
         return MOST if self.limit is None else max(self.limit - self._taken, 0)

@@ -29,6 +29,7 @@ from eparch.core.pools import (
 )
 from eparch.core.runs import SetState, SetStateStatus
 from eparch.core.states import StateCreate, StateDetails, StateType
+from eparch.core.worker_instances import WorkerOrder
 from eparch.settings import Settings
 
 T = TypeVar("T")
@@ -64,8 +65,11 @@ class Source(Protocol):
             EparchError: the server did not answer; calling again loses nothing.
         """
 
-    def watch_cancels(self, holding: Sequence[UUID]) -> list[UUID]:
-        """Which of ``holding`` are to be cancelled, while there is no room for more runs."""
+    order: WorkerOrder
+    """What the worker does now, as it was told."""
+
+    def watch(self, holding: Sequence[UUID]) -> Work:
+        """What else there is to do while there is no room for more runs."""
 
     def renew(self, claims: list[ClaimRef]) -> Renewed:
         """Hold these claims for another lease."""
@@ -85,6 +89,9 @@ class Claims:
         self.lease = settings.lease_seconds
         self.prefetch, self.wait = prefetch_seconds, wait_seconds
         self.patience = wait_seconds + min(settings.request_timeout, 30.0)
+        self.order = WorkerOrder.WORK
+        self.instance_id: UUID | None = None
+        """As which process it asks (row W11)."""
         self._unanswered: UUID | None = None
 
     def take(self, limit: int, holding: Sequence[UUID]) -> Work:
@@ -94,9 +101,9 @@ class Claims:
         self._unanswered = None
         return work
 
-    def watch_cancels(self, holding: Sequence[UUID]) -> list[UUID]:
-        """Wait at the server until there is one, at most ``wait_seconds``."""
-        return self._claim(new_id(), 0, holding).cancel
+    def watch(self, holding: Sequence[UUID]) -> Work:
+        """Wait at the server until there is something, at most ``wait_seconds``."""
+        return self._claim(new_id(), 0, holding)
 
     def renew(self, claims: list[ClaimRef]) -> Renewed:
         """All of them in one request."""
@@ -113,6 +120,8 @@ class Claims:
             prefetch_seconds=self.prefetch,
             wait_seconds=self.wait,
             holding=list(holding),
+            instance_id=self.instance_id,
+            order=self.order,
         )
         return self.sender.send(calls.claim_runs(name=self.pool, body=body), timeout=self.patience)
 
@@ -127,6 +136,7 @@ class Polls:
         self.sender, self.pool, self.worker_name = sender, pool, worker_name
         self.queues = list(queues)
         self.prefetch, self.pause = prefetch_seconds, settings.worker_poll_seconds
+        self.order = WorkerOrder.WORK
         self._unanswered: dict[UUID, tuple[DueRun, UUID]] = {}
         """Runs that were proposed and not answered, with the mark of the proposal."""
 
@@ -141,17 +151,17 @@ class Polls:
             for one in [*again, *due][:limit]:
                 claimed = self._take_one(one)
                 taken.extend([claimed] if claimed is not None else [])
-            cancel = self.watch_cancels(holding)
+            cancel = self.watch(holding).cancel
         except EparchError:
             if not taken:
                 raise
             cancel = []
         return Work(runs=taken, cancel=cancel)
 
-    def watch_cancels(self, holding: Sequence[UUID]) -> list[UUID]:
+    def watch(self, holding: Sequence[UUID]) -> Work:
         """Those that are Cancelling now."""
         if not holding:
-            return []
+            return Work()
         wanted = {
             "flow_runs": {
                 "id": {"any_": [str(run) for run in holding]},
@@ -159,7 +169,7 @@ class Polls:
             },
             "limit": len(holding),
         }
-        return [run.id for run in self.sender.send(calls.read_flow_runs(body=wanted))]
+        return Work(cancel=[run.id for run in self.sender.send(calls.read_flow_runs(body=wanted))])
 
     def renew(self, claims: list[ClaimRef]) -> Renewed:
         """Nothing lapses here."""

@@ -23,23 +23,28 @@ from eparch.client.retries import Retries
 from eparch.core import calls
 from eparch.core.errors import EparchError, NotFound
 from eparch.core.pools import ClaimedRun, Heartbeat, Work, WorkPool
+from eparch.core.worker_instances import WRITE_EVERY, WorkerOrder
 from eparch.settings import Settings
 from eparch.workers.decisions import StopReason, hand_back, must_stop_when_lost
-from eparch.workers.health import Health
+from eparch.workers.health import Condition, Health
 from eparch.workers.infrastructure import Infrastructure, find_type
+from eparch.workers.instance import Instance, Shipping
 from eparch.workers.jobs import client_environment
 from eparch.workers.options import WorkerOptions
 from eparch.workers.preparation import prepare_pool
 from eparch.workers.reporting import PASSING, pause_after
 from eparch.workers.run_log import RunLog
 from eparch.workers.slots import Slots
-from eparch.workers.sources import Claims, Polls, Sender, Source, is_ours
+from eparch.workers.sources import WAIT, Claims, Polls, Sender, Source, is_ours
 from eparch.workers.supervision import Held, Supervisor
 
 __all__ = ["Worker", "WorkerOptions", "run_worker"]
 
 _TICK = 0.5
 """Seconds after which a waiting loop looks whether the worker stops."""
+
+LAST_SECONDS = 5.0
+"""Between SIGTERM and SIGKILL for a run that had its time and has not finished."""
 
 _POOL_AGE = 1.0
 """Seconds for which a pool that was read is taken as it is; its template may be edited while a worker
@@ -68,12 +73,20 @@ class Worker:
         self.slots = Slots(options.limit)
         self.log = RunLog(sender)
         self._infrastructure = infrastructure
+        self._told = False
+        """It was told to stop."""
         self._now = False
+        """It was told so twice."""
+        self._news = threading.Event()
+        """Something happened that the server should hear of at once."""
         self._pool: WorkPool | None = None
         self._pool_read = 0.0
-        self._polled = time.monotonic()
+        self._polled = self._answered = time.monotonic()
+        self._begun = False
         self._ended = threading.Event()
         self.name = options.name or ""
+        self._instance: Instance | None = None
+        self._shipping: Shipping | None = None
         self.source: Source
         self.supervisor: Supervisor
         self.fenced = True
@@ -81,28 +94,32 @@ class Worker:
     # Life
 
     def run(self) -> int:
-        """Work until ``stop`` is called, or once; the exit code.
+        """Work until ``stop`` is called or the server wants no more, or once; the exit code (rows W1, W8).
 
         Raises:
             EparchError: the worker cannot begin: wrong pool, unknown type, not allowed.
         """
         try:
-            kind = type(self._infrastructure) if self._infrastructure is not None else None
-            pool = self._wait_out(lambda: prepare_pool(self.impatient, self.options, kind))
-            if pool is None:
-                return 0
-            self._begin(pool)
             with self._healthcheck():
+                kind = type(self._infrastructure) if self._infrastructure is not None else None
+                pool = self._wait_out(lambda: prepare_pool(self.impatient, self.options, kind))
+                if pool is None:
+                    return 0
+                self._begin(pool)
                 return self._once() if self.options.run_once else self._serve()
         finally:
             self.stopping.set()
+            self._say_goodbye()
             self.log.close()
 
     def stop(self) -> None:
-        """Stop claiming and end the runs; called again, end them at once."""
-        if self.stopping.is_set():
-            self._now = True
-        self.stopping.set()
+        """Take no more runs and end, as ``options.on_stop`` says; called again, end now (row W18)."""
+        self._now = self._told
+        self._told = True
+        self.slots.set_open(False)
+        if not self._begun:
+            self.stopping.set()
+        self._news.set()
         self._ended.set()
 
     def _begin(self, pool: WorkPool) -> None:
@@ -122,15 +139,36 @@ class Worker:
             environment=client_environment(self.settings), pool=self._current_pool, stopping=self.stopping,
             lease_seconds=self.settings.lease_seconds,
         )  # fmt: skip
+        if isinstance(self.source, Claims):
+            self._introduce(self.source)
+        self._begun = True
+        if self._told:
+            # A signal that came while it began.
+            self.stopping.set()
         self._wait_out(self._beat)
         self._try(self.supervisor.adopt)
         limit = "no limit" if self.options.limit is None else f"at most {self.options.limit} runs"
         logger.info("Worker '%s' serves the pool '%s' (%s, %s)", self.name, pool.name, pool.type, limit)
 
+    def _introduce(self, source: Claims) -> None:
+        """Be known as a process of its own by a server of ours, and let it have what is said here."""
+        self._instance = Instance(
+            self.impatient, self.options, self.settings, self.name, max(source.wait, WAIT)
+        )
+        source.instance_id = self._instance.id
+        self._shipping = Shipping(self.impatient, self._instance.id, self.settings.worker_log_level)
+        self._wait_out(self._beat)
+        self._shipping.begin()
+
     def _serve(self) -> int:
-        for loop in (self._claim_runs, self._keep_alive, self._watch_cancels):
+        for loop in (self._claim_runs, self._keep_alive, self._watch):
             threading.Thread(target=loop, name=loop.__name__.strip("_"), daemon=True).start()
-        self._ended.wait()
+        while not self._told:
+            if self.source.order is not WorkerOrder.EXIT:
+                self._ended.wait(_TICK)
+            elif self.supervisor.wait_idle(_TICK):
+                logger.info("Worker '%s' was drained and ends", self.name)
+                return 0
         self._shut_down()
         return 0
 
@@ -142,43 +180,89 @@ class Worker:
         work = self._wait_out(lambda: self.source.take(self.slots.free, []))
         if work is not None:
             self._accept(work)
+        self.slots.set_open(False)
+        self._news.set()
         while not self.supervisor.wait_idle(_TICK):
-            if self.stopping.is_set():
+            if self._told:
                 self._shut_down()
+                break
         return 1 if self.supervisor.not_started else 0
 
     def _shut_down(self) -> None:
+        """Let the runs finish, hand them back or end them (row W18)."""
+        how, grace = self.options.on_stop, self.options.grace_seconds
+        count = len(self.supervisor.holding())
+        logger.info("Worker '%s' stops with %d runs: %s, %g s", self.name, count, how, grace)
+        # The claim that waits at the server must not be given what is handed back here.
+        self._try(self._beat)
+        if how == "hand-back":
+            self._try(self._hand_back_waiting)
+        deadline = time.monotonic() + (0 if how == "cancel" else grace)
+        while not self._now and time.monotonic() < deadline:
+            if self.supervisor.wait_idle(_TICK / 5):
+                break
+        self.stopping.set()
+        if how == "hand-back" and _can_adopt(self.supervisor.infrastructure):
+            for held in self.supervisor.holding():
+                text = f"Worker '{self.name}' leaves the flow run '{held.run.name}' to the next worker"
+                self.log.write(held.run.id, text)
+        else:
+            self._end_runs(grace if how == "cancel" else min(grace, LAST_SECONDS))
+        logger.info("Worker '%s' has stopped", self.name)
+
+    def _hand_back_waiting(self) -> None:
+        """Stop the jobs of which no user code runs yet; another worker begins those runs."""
+        for held in self.supervisor.holding():
+            state = None
+            if held.handle is not None:
+                state = self.impatient.send(calls.read_flow_run(id=held.run.id)).state
+            if held.handle is None or (state is not None and state.is_pending()):
+                self.supervisor.stop(held, StopReason.SHUTDOWN, 0.0)
+
+    def _end_runs(self, grace: float) -> None:
         """End every run; nothing that was started outlives this."""
-        logger.info("Worker '%s' stops and ends its %d runs", self.name, len(self.supervisor.holding()))
         told: dict[Held, bool] = {}
         while True:
             for held in self.supervisor.holding():
                 if told.get(held) is not self._now:
                     told[held] = self._now
-                    grace = 0.0 if self._now else self.options.grace_seconds
-                    self.supervisor.stop(held, StopReason.SHUTDOWN, grace)
+                    self.supervisor.stop(held, StopReason.SHUTDOWN, 0.0 if self._now else grace)
             if self.supervisor.wait_idle(_TICK / 5):
-                break
-        logger.info("Worker '%s' has stopped", self.name)
+                return
 
     @contextmanager
     def _healthcheck(self) -> Iterator[None]:
         if not self.options.with_healthcheck:
             yield
             return
-        health = Health(self.options.health_port, self.find_fault)
+        health = Health(self.settings.worker_health_host, self.settings.worker_health_port, self.look)
+        logger.info("Probes are answered on port %d", health.port)
         try:
             yield
         finally:
             health.close()
 
-    def find_fault(self) -> str:
-        """What is wrong with the worker; empty if nothing is (row W9)."""
-        age = time.monotonic() - self._polled
-        bound = 3 * max(self.source.pause, self.settings.worker_poll_seconds) + getattr(
-            self.source, "wait", 0.0
-        )
-        return f"The worker has not asked for runs for {age:.0f} seconds" if age > bound else ""
+    def look(self) -> Condition:
+        """How the worker is (row W9)."""
+        bound = 3 * self.settings.worker_poll_seconds
+        if self._begun:
+            bound = 3 * max(self.source.pause, self.settings.worker_poll_seconds) + getattr(
+                self.source, "wait", 0.0
+            )
+        now = time.monotonic()
+        silent, unanswered = now - self._polled, now - self._answered
+        fault = not_ready = ""
+        loops = self._begun and not self.options.run_once and not self.stopping.is_set()
+        if loops and silent > bound:
+            fault = f"The worker has not asked for runs for {silent:.0f} seconds"
+        if not self._begun:
+            not_ready = "The worker has not begun"
+        elif not self.slots.is_open:
+            not_ready = "The worker takes no more runs"
+        elif unanswered > bound:
+            not_ready = f"The server has not answered for {unanswered:.0f} seconds"
+        runs = len(self.supervisor.holding()) if self._begun else 0
+        return Condition(fault, not_ready, self._begun and not self.slots.is_open, runs)
 
     # Loops
 
@@ -188,6 +272,7 @@ class Worker:
         while not self.stopping.is_set():
             self._polled = time.monotonic()
             if not self.slots.wait_free(_TICK):
+                # While there is no room, ``_watch`` asks.
                 continue
             asked = time.monotonic()
             try:
@@ -197,6 +282,7 @@ class Worker:
                 self._wait_after(error, attempt)
                 continue
             attempt = 0
+            self._answered = time.monotonic()
             self._accept(work)
             if self.source.pause:
                 self.stopping.wait(self.source.pause)
@@ -204,41 +290,52 @@ class Worker:
                 # A server, or what stands before it, that answers at once although there is nothing.
                 self.stopping.wait(_TICK)
 
-    def _watch_cancels(self) -> None:
-        """Be told of cancellations while the worker is full and does not claim."""
+    def _watch(self) -> None:
+        """Be told of cancellations and orders while the worker is full or takes no more runs."""
         attempt = 0
         while not self.stopping.is_set():
             if not self.slots.wait_full(_TICK):
                 continue
+            asked = time.monotonic()
             try:
-                self._cancel(self.source.watch_cancels(self._holding()))
-                attempt = 0
-                self.stopping.wait(self.source.pause)
+                work = self.source.watch(self._holding())
             except Exception as error:
                 attempt += 1
                 self._wait_after(error, attempt)
+                continue
+            attempt = 0
+            self._answered = time.monotonic()
+            self._accept(work)
+            pause = _TICK if time.monotonic() - asked < _TICK else 0.0
+            self.stopping.wait(max(self.source.pause, pause))
 
     def _keep_alive(self) -> None:
         """Renew the claims three times a lease, say that the worker is there."""
         renew_every, beat_every = self.settings.lease_seconds / 3, self.settings.worker_heartbeat_seconds
         renewed = beaten = time.monotonic()
+        shown: set[UUID] = set()
         while not (self.stopping.is_set() and not self.supervisor.holding()):
             now = time.monotonic()
             if now - renewed >= renew_every:
                 renewed = now
                 self._try(self._renew)
-            if now - beaten >= beat_every:
-                beaten = now
+            held = {one.run.id for one in self.supervisor.holding()}
+            changed = held != shown and now - beaten >= WRITE_EVERY.total_seconds()
+            if self._news.is_set() or changed or now - beaten >= beat_every:
+                self._news.clear()
+                beaten, shown = now, held
                 self._try(self._beat)
-                self._try(self.supervisor.adopt)
-            time.sleep(min(_TICK, renew_every))
+                if self.slots.is_open:
+                    self._try(self.supervisor.adopt)
+            self._news.wait(min(_TICK, renew_every))
 
     # Steps of the loops
 
     def _accept(self, work: Work) -> None:
         self._cancel(work.cancel)
+        self._obey(work.order)
         for claimed in work.runs:
-            if self.stopping.is_set():
+            if not self.slots.is_open:
                 self._give_back(claimed)
             else:
                 self.supervisor.accept(claimed, fenced=self.fenced)
@@ -278,10 +375,36 @@ class Worker:
                 self.supervisor.stop(one, StopReason.LOST, 0.0)
 
     def _beat(self) -> None:
+        if self._instance is not None:
+            held = [one.run.id for one in self.supervisor.holding()]
+            self._obey(self._instance.report(held, draining=not self.slots.is_open))
+            return
         body = Heartbeat(
             name=self.name, heartbeat_interval_seconds=max(round(self.settings.worker_heartbeat_seconds), 1)
         )
         self.impatient.send(calls.heartbeat_worker(work_pool_name=self.options.pool, body=body))
+
+    def _obey(self, order: WorkerOrder) -> None:
+        """Do what the server wants from now on (row W18); a signal counts for more."""
+        if order is self.source.order:
+            return
+        self.source.order = order
+        if not self._told:
+            works = order is WorkerOrder.WORK
+            self.slots.set_open(works)
+            text = "takes runs again" if works else "takes no more runs and finishes those that it has"
+            logger.info("Worker '%s' %s, as the server wants", self.name, text)
+        self._news.set()
+        if order is WorkerOrder.EXIT:
+            self._ended.set()
+
+    def _say_goodbye(self) -> None:
+        """The server need not wait to see that this process is gone."""
+        if self._instance is not None:
+            goodbye = self._instance
+            self._try(lambda: goodbye.report([], draining=False, stopped=True))
+        if self._shipping is not None:
+            self._shipping.end()
 
     def _current_pool(self) -> WorkPool:
         """The pool as it is now, or as it was last seen."""
@@ -332,10 +455,15 @@ class Worker:
         return None
 
 
+def _can_adopt(infrastructure: Infrastructure[Any]) -> bool:
+    """Whether its jobs can be left to another worker."""
+    return type(infrastructure).adopt is not Infrastructure.adopt
+
+
 def run_worker(options: WorkerOptions, settings: Settings) -> int:
     """Run a worker in this process until a signal ends it; the exit code of ``eparch worker start``.
 
-    The first SIGTERM or SIGINT stops claiming and ends the runs, the second ends them at once.
+    The first SIGTERM or SIGINT stops as ``options.on_stop`` says, the second ends the runs at once.
 
     Raises:
         EparchError: the worker cannot begin.
