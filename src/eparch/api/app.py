@@ -343,6 +343,7 @@ def create_app(
         deployments,
         event_pages,
         events,
+        explaining,
         inputs,
         listing,
         observing,

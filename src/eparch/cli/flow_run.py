@@ -119,6 +119,16 @@ def inspect(session: Session, run: str) -> None:
     session.output.one(lookup.find_run(session, run), name=lambda found: found.id)
 
 
+@flow_run.command("explain", example="eparch flow-run explain calm-otter")
+@click.argument("run")
+@click.pass_obj
+def explain(session: Session, run: str) -> None:
+    """Say why a flow run is waiting, and what to do; RUN is an id or a name."""
+    from eparch.cli.waiting import explain_run
+
+    explain_run(session, lookup.find_run(session, run))
+
+
 @flow_run.command("watch", example="eparch flow-run watch calm-otter --timeout 600")
 @click.argument("run")
 @click.option("--timeout", type=click.FloatRange(min=0), help="Seconds after which to stop watching.")

@@ -98,6 +98,28 @@ def inspect(session: Session, name: str, file: Path | None) -> None:
     session.note(f"Wrote concurrency limit {name!r} to {file}.")
 
 
+@global_concurrency_limit.command("holders", example="eparch global-concurrency-limit holders database")
+@click.argument("name")
+@click.pass_obj
+def holders(session: Session, name: str) -> None:
+    """Show who holds slots of a limit, since when and until when."""
+    found = lookup.find_limit(session, name)
+    columns = [
+        Column("HOLDER", lambda one: one.name or one.holder_id or "unknown"),
+        Column("KIND", lambda one: one.holder_type),
+        Column("SLOTS", lambda one: one.slots),
+        Column("SINCE", lambda one: one.since),
+        Column("LEASE", lambda one: one.lease_until),
+        Column("ID", lambda one: one.holder_id),
+    ]
+    held = list(session.pages(calls.read_concurrency_limit_holders, {}, id_or_name=str(found.id)))
+    session.output.rows(held, columns, name=lambda one: one.lease_id)
+    leased = sum(one.slots for one in held)
+    loose = found.active_slots - leased
+    more = f", {loose} of them without a lease" if loose > 0 else ""
+    session.note(f"{found.active_slots} of {found.limit} slots are taken{more}.")
+
+
 def _update(session: Session, name: str, said: str, **fields: Any) -> None:
     from eparch.core.concurrency import ConcurrencyLimitUpdate
 

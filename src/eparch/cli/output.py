@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from eparch.core.spans import ago as ago
+from eparch.core.spans import span as span
+
 _COLORS = {
     "COMPLETED": "32", "READY": "32", "ONLINE": "32", "ok": "32",
     "RUNNING": "34", "PENDING": "34", "SCHEDULED": "36", "CANCELLING": "33",
@@ -181,26 +184,3 @@ def _cell(value: Any) -> str:
         return ago(value, datetime.now(UTC))
     text = _json(value) if isinstance(value, dict | list) else str(value)
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-
-
-def ago(moment: datetime, now: datetime) -> str:
-    """How long ago or ahead ``moment`` is, in the two largest units."""
-    seconds = round((now - moment).total_seconds())
-    text = span(abs(seconds))
-    return "now" if seconds == 0 else f"{text} ago" if seconds > 0 else f"in {text}"
-
-
-def span(seconds: float) -> str:
-    """A length of time in its two largest units."""
-    left = round(seconds)
-    parts: list[str] = []
-    for size, unit in _UNITS:
-        if left >= size and len(parts) < 2:
-            parts.append(f"{left // size} {unit}")
-            left %= size
-        elif parts:
-            break
-    return " ".join(parts) or "0 s"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +12,12 @@ from eparch.cli.commands import Group
 from eparch.cli.output import Column, write
 from eparch.cli.pool_template import template, warn_of_deployments, warn_of_template
 from eparch.cli.session import Session
+from eparch.cli.waiting import show_holders, show_upcoming
 from eparch.core import calls
 from eparch.core.errors import Conflict
 
 if TYPE_CHECKING:
     from eparch.core.pools import WorkPool
-    from eparch.core.runs import FlowRun
 
 pool_argument = click.argument("name", shell_complete=names.pools)
 TemplateFile = click.Path(path_type=Path)
@@ -289,58 +288,10 @@ def preview(session: Session, name: str | None, hours: float, limit: int) -> Non
     show_upcoming(session, {"work_pools": {"name": {"any_": [name]}}}, hours, limit)
 
 
-def show_upcoming(session: Session, where: dict[str, Any], hours: float, limit: int) -> None:
-    """Print the scheduled runs that ``where`` selects, the next one first."""
-    until = datetime.now(UTC) + timedelta(hours=hours)
-    body = {
-        **where,
-        "flow_runs": {
-            "state": {"type": {"any_": ["SCHEDULED"]}},
-            "next_scheduled_start_time": {"before_": until.isoformat()},
-        },
-        "sort": "NEXT_SCHEDULED_START_TIME_ASC",
-    }
-    found = list(session.pages(calls.read_flow_runs, body, limit))
-    flows = lookup.flows_by_id(session, (run.flow_id for run in found))
-
-    def flow_of(run: FlowRun) -> str:
-        flow = flows.get(run.flow_id)
-        return flow.name if flow else ""
-
-    columns = [
-        Column("TIME", lambda run: run.next_scheduled_start_time),
-        Column("FLOW", flow_of),
-        Column("RUN", lambda run: run.name),
-        Column("STATE", lambda run: run.state_name, lambda run: run.state_type),
-        Column("QUEUE", lambda run: run.work_queue_name),
-        Column("ID", lambda run: run.id),
-    ]
-    empty = f"No run is due within {hours:g} h."
-    session.output.rows(found, columns, name=lambda run: run.id, empty=empty)
-
-
 @work_pool.command("slots", example="eparch work-pool slots local")
 @pool_argument
 @click.pass_obj
 def slots(session: Session, name: str) -> None:
-    """Show which runs hold a slot of this pool, and since when (row P16)."""
+    """Show which runs hold a slot of this pool, since when and until when (row P16)."""
     pool = lookup.find_pool(session, name)
-    show_slots(session, {"work_pools": {"name": {"any_": [name]}}}, pool.concurrency_limit)
-
-
-def show_slots(session: Session, where: dict[str, Any], limit: int | None) -> None:
-    """Print the runs that hold a slot."""
-    from eparch.core.states import CLAIMED
-
-    states = sorted(state.value for state in CLAIMED)
-    body = {**where, "flow_runs": {"state": {"type": {"any_": states}}}, "sort": "START_TIME_ASC"}
-    found = list(session.pages(calls.read_flow_runs, body))
-    columns = [
-        Column("RUN", lambda run: run.name),
-        Column("STATE", lambda run: run.state_name, lambda run: run.state_type),
-        Column("SINCE", lambda run: run.state.timestamp if run.state else None),
-        Column("QUEUE", lambda run: run.work_queue_name),
-        Column("ID", lambda run: run.id),
-    ]
-    session.output.rows(found, columns, name=lambda run: run.id)
-    session.note(f"{len(found)} of {'any number of' if limit is None else limit} slots are held.")
+    show_holders(session, calls.read_work_pool_holders, pool.concurrency_limit, name=name)

@@ -10,7 +10,7 @@ from eparch.cli import lookup, names
 from eparch.cli.commands import Group
 from eparch.cli.output import Column
 from eparch.cli.session import Session
-from eparch.cli.work_pool import show_slots, show_upcoming
+from eparch.cli.waiting import show_holders, show_runs, show_upcoming
 from eparch.core import calls
 
 if TYPE_CHECKING:
@@ -168,10 +168,6 @@ def delete(session: Session, name: str, pool: str | None, yes: bool, dry_run: bo
     session.output.made(queue)
 
 
-def _where(queue: WorkQueue) -> dict[str, Any]:
-    return {"work_pool_queues": {"id": {"any_": [str(queue.id)]}}}
-
-
 @work_queue.command("preview", example="eparch work-queue preview default --pool local --hours 24")
 @click.argument("name")
 @pool_option
@@ -180,7 +176,8 @@ def _where(queue: WorkQueue) -> dict[str, Any]:
 @click.pass_obj
 def preview(session: Session, name: str, pool: str | None, hours: float, limit: int) -> None:
     """Show the runs that will start from this queue (row P17)."""
-    show_upcoming(session, _where(lookup.find_queue(session, name, pool)), hours, limit)
+    queue = lookup.find_queue(session, name, pool)
+    show_upcoming(session, {"work_pool_queues": {"id": {"any_": [str(queue.id)]}}}, hours, limit)
 
 
 @work_queue.command("slots", example="eparch work-queue slots default --pool local")
@@ -188,6 +185,20 @@ def preview(session: Session, name: str, pool: str | None, hours: float, limit: 
 @pool_option
 @click.pass_obj
 def slots(session: Session, name: str, pool: str | None) -> None:
-    """Show which runs hold a slot of this queue, and since when (row P16)."""
+    """Show which runs hold a slot of this queue, since when and until when (row P16)."""
     queue = lookup.find_queue(session, name, pool)
-    show_slots(session, _where(queue), queue.concurrency_limit)
+    show_holders(session, calls.read_work_queue_holders, queue.concurrency_limit, id=queue.id)
+
+
+@work_queue.command("read-runs", example="eparch work-queue read-runs default --pool local")
+@click.argument("name")
+@pool_option
+@click.option("--limit", type=click.IntRange(min=1, max=200), help="How many at most.")
+@click.pass_obj
+def read_runs(session: Session, name: str, pool: str | None, limit: int | None) -> None:
+    """Show the runs that a worker that polls this queue is told of; counts as a poll."""
+    from eparch.core.queue_status import QueueRuns
+
+    queue = lookup.find_queue(session, name, pool)
+    found = session.send(calls.read_work_queue_runs(id=queue.id, body=QueueRuns(limit=limit)))
+    show_runs(session, found, empty=f"No run waits in the queue {queue.name!r}, or its limits are full.")

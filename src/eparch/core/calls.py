@@ -20,6 +20,7 @@ from eparch.core.endpoints.blocks import *
 from eparch.core.endpoints.concurrency import *
 from eparch.core.endpoints.deployments import *
 from eparch.core.endpoints.events import *
+from eparch.core.endpoints.explaining import *
 from eparch.core.endpoints.flow_runs import *
 from eparch.core.endpoints.flows import *
 from eparch.core.endpoints.inputs import *

@@ -31,7 +31,7 @@ from eparch.core.model import new_id, without_nul
 from eparch.core.pools import Claim, ShownToken
 from eparch.core.run_events import related_to, transition_event
 from eparch.core.runs import FlowRun, SetState, StateAnswer, TaskRun
-from eparch.core.states import CLAIMED, Cancelled, Cancelling, Crashed, State, StateType, from_create
+from eparch.core.states import CLAIMED, Cancelled, Cancelling, Crashed, Pending, State, StateType, from_create
 from eparch.core.stock import Version, renews_slots, takes_slots
 from eparch.core.transitions import decide
 from eparch.orchestration import concurrency, slots, subflows
@@ -103,6 +103,12 @@ def propose(
         if decision.effects is not None:
             yield from _supersede(decision.effects.cancels, now)
     return decision
+
+
+def if_claimed(stored: Stored, now: datetime) -> Steps[Decision]:
+    """What would be decided if a worker claimed the run at ``now``; nothing is written."""
+    facts = yield from _facts(stored, None, None, own=False)
+    return decide(stored.run, Pending(timestamp=now), facts, now)
 
 
 def _supersede(run_ids: tuple[UUID, ...], now: datetime) -> Steps[None]:

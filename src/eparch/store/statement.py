@@ -44,6 +44,19 @@ Steps = Generator["Bound | Note", Rows, T]
 """A store operation: yields what to run, returns its result."""
 
 
+def looking(steps: Steps[T]) -> Steps[T]:
+    """The same steps, but they lock nothing and nobody is told anything: for those who only look."""
+    try:
+        request = next(steps)
+        while True:
+            rows: Rows = []
+            if isinstance(request, Bound):
+                rows = yield Bound(request.statement.unlocked, request.values, request.many)
+            request = steps.send(rows)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
 class Prepared:
     """A statement as one dialect's driver runs it."""
 
@@ -91,7 +104,7 @@ class Statement:
     saves parsing what is to be encoded again.
     """
 
-    __slots__ = ("_prepared", "_types", "expression", "wire")
+    __slots__ = ("_prepared", "_types", "_unlocked", "expression", "wire")
 
     def __init__(
         self, expression: Any, *, wire: bool = False, types: Mapping[str, Any] | None = None
@@ -104,6 +117,18 @@ class Statement:
         self.wire = wire
         self._types = types or {}
         self._prepared: dict[str, Prepared] = {}
+        self._unlocked: Statement | None = None
+
+    @property
+    def unlocked(self) -> Statement:
+        """The same statement that locks no row: for those who only look."""
+        if getattr(self.expression, "_for_update_arg", None) is None:
+            return self
+        if self._unlocked is None:
+            expression = self.expression._generate()
+            expression._for_update_arg = None
+            self._unlocked = Statement(expression, wire=self.wire, types=self._types)
+        return self._unlocked
 
     def __call__(self, **values: Any) -> Bound:
         """The statement with ``values``."""
