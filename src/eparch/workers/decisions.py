@@ -11,7 +11,7 @@ from enum import StrEnum
 from eparch.core.errors import EparchError
 from eparch.core.runs import FlowRun
 from eparch.core.states import Cancelled, Crashed, Scheduled, State, StateType
-from eparch.workers.infrastructure import Exit, explain_exit
+from eparch.workers.infrastructure import Exit
 
 MAX_TAIL = 4000
 """Characters of a job's last output in the message of a state."""
@@ -49,7 +49,7 @@ def decide_after_exit(
         return None
     if state.type not in _UNDERWAY and not _waits_in_process(run):
         return None
-    cause = explain_exit(seen.code)
+    cause = seen.cause
     if reason is StopReason.SHUTDOWN and state.type is StateType.PENDING:
         # None of its user code ran, so nothing is lost when another worker begins it.
         return hand_back(claimed)

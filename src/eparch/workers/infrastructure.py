@@ -27,7 +27,10 @@ Config = TypeVar("Config")
 GROUP = "eparch.workers"
 """Entry point group of infrastructure classes."""
 
-BUILT_IN: dict[str, str] = {"process": "eparch.workers.process:ProcessInfrastructure"}
+BUILT_IN: dict[str, str] = {
+    "process": "eparch.workers.process:ProcessInfrastructure",
+    "docker": "eparch.workers.docker:DockerInfrastructure",
+}
 """Type -> ``module:class`` of what is shipped."""
 
 
@@ -38,6 +41,13 @@ class Exit(Value, frozen=True, kw_only=True):
     """Exit code, negative for a signal; None when nobody can know it any more."""
     stderr: str = ""
     """The last lines that it wrote to standard error; bounded."""
+    reason: str = ""
+    """What its infrastructure says of the end, where that is more than the code; empty if nothing."""
+
+    @property
+    def cause(self) -> str:
+        """Why it ended, in words."""
+        return self.reason or explain_exit(self.code)
 
 
 class Infrastructure(ABC, Generic[Config]):
@@ -156,10 +166,11 @@ def find_type(type_name: str) -> type[Infrastructure[Any]]:
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
+        shipped = type_name in BUILT_IN
         raise InfrastructureError(
             f"The worker type '{type_name}' cannot be loaded",
             why=f"{place}: {error}",
-            fix="install its package again, with the extra that it needs",
+            fix=f"pip install 'eparch[{type_name}]'" if shipped else "install its package again",
         ) from error
     if not (isinstance(found, type) and issubclass(found, Infrastructure)):
         raise InfrastructureError(

@@ -171,17 +171,48 @@ def command_of(command: str | Sequence[str] | None) -> list[str]:
     """
     if not command:
         return list(COMMAND)
+    words = words_of(command)
+    before = _before_stock(words)
+    return words if before is None else [*before, *COMMAND]
+
+
+def command_in_image(command: str | Sequence[str] | None) -> list[str]:
+    """The words of a job's command in an image, of which nobody knows whether it has this package.
+
+    One that is not set, or with which Prefect runs a flow run, is run by this package where the image has it,
+    and else as it is: images made for the incumbent's workers work. Needs a shell in the image.
+
+    Raises:
+        Invalid: it has an open quote.
+    """
+    words = words_of(command) if command else ["prefect", "flow-run", "execute"]
+    before = _before_stock(words)
+    if before is None or "eparch" in " ".join(words[len(before) :]):
+        return words
+    ours = shlex.join([*before, "eparch", "flow-run", "execute"])
+    return ["/bin/sh", "-c", f"command -v eparch >/dev/null 2>&1 && exec {ours}; exec {shlex.join(words)}"]
+
+
+def words_of(command: str | Sequence[str]) -> list[str]:
+    """A command as words.
+
+    Raises:
+        Invalid: it has an open quote.
+    """
     try:
-        words = shlex.split(command) if isinstance(command, str) else [str(word) for word in command]
+        return shlex.split(command) if isinstance(command, str) else [str(word) for word in command]
     except ValueError as error:
         raise Invalid(
             f"The job's command is not one: {error}", fix="correct the job variable 'command'"
         ) from error
+
+
+def _before_stock(words: Sequence[str]) -> list[str] | None:
+    """What stands before a command that means "run the flow run"; None if it is another one."""
     for stock in _STOCK:
-        size = len(stock)
-        if tuple(words[-size:]) == stock:
-            return [*words[:-size], *COMMAND]
-    return words
+        if tuple(words[-len(stock) :]) == stock:
+            return list(words[: -len(stock)])
+    return None
 
 
 def _mapping(job: Mapping[str, Json], key: str) -> Mapping[str, Json]:

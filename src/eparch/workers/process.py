@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import socket
-import stat
 import subprocess
 import sys
 import tempfile
@@ -40,6 +39,7 @@ from eparch.workers.descendants import (
 )
 from eparch.workers.infrastructure import Exit, Infrastructure
 from eparch.workers.jobs import CLAIM_TOKEN, RUN_ID, command_of
+from eparch.workers.places import own_folder
 
 _KILLED = 30.0
 """Seconds after which a killed process that is still there is given up."""
@@ -154,7 +154,7 @@ class ProcessInfrastructure(Infrastructure[ProcessJob]):
         pid = self._pid_of(handle)
         if pid is None or handle in self._jobs:
             return False
-        job = _ask_for(_places() / _place_of(pid, handle.rpartition(":")[2]), pid)
+        job = _ask_for(own_folder() / _place_of(pid, handle.rpartition(":")[2]), pid)
         if job is not None:
             self._jobs[handle] = job
         return job is not None
@@ -244,7 +244,7 @@ class _Gate:
             InfrastructureError: its command cannot be run.
         """
         with suppress(OSError):
-            place = str(_places() / _place_of(self.pid, self.started))
+            place = str(own_folder() / _place_of(self.pid, self.started))
             self.connection.sendall(json.dumps({"go": place}).encode() + b"\n")
         told = self._hear()
         if "began" in told:
@@ -365,25 +365,6 @@ def _ask_for(place: Path, pid: int) -> _Job | None:
         return None
     connection.settimeout(None)
     return _Job(connection, reader, pid, told["mark"], told["show"])
-
-
-def _places() -> Path:
-    """Where holders listen: a folder that only this user can write.
-
-    Raises:
-        InfrastructureError: somebody else made it.
-    """
-    folder = Path(tempfile.gettempdir()) / f"eparch-jobs-{os.getuid()}"
-    with suppress(FileExistsError):
-        folder.mkdir(0o700)
-    seen = folder.lstat()
-    if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid() or seen.st_mode & 0o077:
-        raise InfrastructureError(
-            f"The folder '{folder}' is not this user's own",
-            why="others could take over jobs that listen there",
-            fix="remove it, or set TMPDIR to another folder",
-        )
-    return folder
 
 
 def _place_of(pid: int, begun: str) -> str:

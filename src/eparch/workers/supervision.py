@@ -25,7 +25,7 @@ from eparch.core.runs import FlowRun, FlowRunUpdate
 from eparch.core.states import State
 from eparch.steps.references import ServerReferences
 from eparch.workers.decisions import StopReason, decide_after_exit, decide_after_failed_start
-from eparch.workers.infrastructure import Exit, Infrastructure, explain_exit
+from eparch.workers.infrastructure import Exit, Infrastructure
 from eparch.workers.jobs import Assignment, make_job
 from eparch.workers.reporting import PASSING, Reporter, Run
 from eparch.workers.run_log import RunLog
@@ -264,7 +264,7 @@ class Supervisor:
         if isinstance(outcome, Exit):
             self.log.write(
                 held.run.id,
-                f"The job of the flow run '{held.run.name}' is over: {explain_exit(outcome.code)}",
+                f"The job of the flow run '{held.run.name}' is over: {outcome.cause}",
                 logging.INFO if outcome.code == 0 else logging.WARNING,
             )
             run = self.reporter.ask(calls.read_flow_run(id=held.run.id))
