@@ -15,6 +15,7 @@ import pydantic
 import pytest
 from tests.conftest import Server
 
+from eparch import flow
 from eparch.blocks import (
     Block,
     Field,
@@ -215,6 +216,25 @@ def test_fields_and_secrets_of_pydantic_do(client: Client, name: str) -> None:
     assert loaded.retries == 2
     assert SdkModern.model_json_schema()["properties"]["retries"]["description"] == "Of pydantic."
     assert SdkModern.model_json_schema()["secret_fields"] == ["token"]
+
+
+def test_b11_a_flow_takes_a_saved_block_for_a_parameter(client: Client, name: str) -> None:
+    @flow
+    def enter(login: SdkLogin, spare: SdkLogin | None = None) -> str:
+        return login.password.get_secret_value()
+
+    id_ = SdkLogin(user="ada", password=SECRET).save(name)
+    assert enter({"$ref": {"block_document_id": str(id_)}}) == SECRET
+    assert enter({"$ref": {"block_document_slug": f"sdklogin/{name}"}}) == SECRET
+    assert enter({"user": "ada", "password": "other-secret"}) == "other-secret"
+    assert enter(SdkLogin.load(name), SdkLogin(user="eve", password=SECRET)) == SECRET
+    with pytest.raises(ParametersInvalid, match="'login'"):
+        enter(7)
+    runs = client.send(calls.read_flow_runs(body={}))
+    assert {"$ref": {"block_document_id": str(id_)}} in [
+        run.parameters["login"] for run in runs if run.parameters.get("spare")
+    ]
+    assert SECRET not in repr(runs)
 
 
 def test_the_schema_of_a_class_and_what_it_is_registered_as(client: Client) -> None:

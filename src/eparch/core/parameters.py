@@ -235,9 +235,13 @@ def coerce_value(value: Any, hint: Any) -> Any:
 
 
 def _read_odd(kind: type, value: Any) -> Any:
-    """Types that msgspec does not know: paths from text; else what is already one."""
+    """Types that msgspec does not know: paths from text, blocks from fields or a reference; else what is
+    already one.
+    """
     from pathlib import PurePath
 
+    if callable(make := getattr(kind, "from_value", None)):
+        return make(value)
     if isinstance(kind, type) and issubclass(kind, PurePath) and isinstance(value, str):
         return kind(value)
     if not isinstance(kind, type) or isinstance(value, kind):

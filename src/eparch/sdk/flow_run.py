@@ -10,11 +10,12 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 
 from eparch.core import calls
+from eparch.core.blocks import document_reference
 from eparch.core.model import encode
 from eparch.core.runs import (
     FlowRun,
@@ -254,6 +255,9 @@ def _storable(value: Any) -> Any:
 
 
 def _builtins_of(value: Any) -> Any:
+    if isinstance(id_ := getattr(value, "_block_document_id", None), UUID):
+        # A saved block stands for itself: its secrets are not stored again, and a retry finds it.
+        return document_reference(id_)
     dump = getattr(value, "model_dump", None)
     if dump is not None:
         return dump(mode="json")
