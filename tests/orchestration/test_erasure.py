@@ -40,13 +40,13 @@ async def test_a_flow_is_emptied_in_parts_and_holds_nothing_afterwards(world: Wo
     await erasure.empty_flow(world.database, flow)
     assert await count(world, t.flow_run) == 1
     late = await world.ad_hoc(flow)
-    await world.database.write(erasure.delete_flow, flow)
+    await world.database.write(erasure.delete_flow, flow, world.now)
     assert [row["id"] for row in await world.select(sa.select(t.flow_run.c.id))] == [other]
     assert late != other
     for table in (t.flow_run_state, t.concurrency_slot):
         assert await count(world, table) == (1 if table is t.flow_run_state else 0)
     with pytest.raises(NotFound):
-        await world.database.write(erasure.delete_flow, flow)
+        await world.database.write(erasure.delete_flow, flow, world.now)
 
 
 async def test_a_deployment_leaves_its_runs_in_parts(world: World) -> None:

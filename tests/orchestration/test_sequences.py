@@ -204,7 +204,7 @@ class Play:
         runs = [await self.world.ad_hoc(flow) for _ in range(2)]
         await self.world.go(runs[0], S.RUNNING)
         await erasure.empty_flow(self.world.database, flow)
-        await self.world.database.write(erasure.delete_flow, flow)
+        await self.world.database.write(erasure.delete_flow, flow, self.world.now)
         for run in runs:
             with pytest.raises(NotFound):
                 await self.world.set(run, S.RUNNING)

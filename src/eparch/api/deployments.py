@@ -67,7 +67,7 @@ async def update_flow(request: Request, id: UUID, body: FlowUpdate) -> None:
 async def delete_flow(request: Request, id: UUID) -> None:
     """Delete a flow with its deployments and runs."""
     await erasure.empty_flow(request.services.database, id)
-    await request.write(erasure.delete_flow, id)
+    await request.write(erasure.delete_flow, id, request.now)
 
 
 @handles(calls.create_deployment)

@@ -138,7 +138,7 @@ async def delete_flows(request: Request, body: Query) -> Deleted:
     """Delete the flows that fit, with their deployments and runs."""
     for id_ in await request.scan(bulk.matching, body):
         await erasure.empty_flow(request.services.database, id_)
-    return Deleted(deleted=await request.write(bulk.delete_flows, body))
+    return Deleted(deleted=await request.write(bulk.delete_flows, body, request.now))
 
 
 @handles(calls.delete_flow_runs)

@@ -20,6 +20,7 @@ from eparch.orchestration.automations import Automations
 from eparch.orchestration.broadcast import Broadcast
 from eparch.orchestration.claims import Waiters
 from eparch.orchestration.keys import open_keyring
+from eparch.orchestration.readiness import Readiness
 from eparch.orchestration.scheduler import Scheduler
 from eparch.orchestration.service import Services as Duties
 from eparch.orchestration.task_queues import TaskLeases, TaskWorkers
@@ -61,6 +62,7 @@ def opening(
                 Scheduler(settings.scheduler_seconds),
                 Watchdog(settings.watchdog_seconds, late_seconds=settings.late_after_seconds),
                 TaskLeases(settings.watchdog_seconds),
+                Readiness(),
                 automations,
                 actions,
             ],

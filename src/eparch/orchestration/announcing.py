@@ -20,7 +20,9 @@ from eparch.core.change_events import (
     updates_of,
 )
 from eparch.core.events import Event, ResourceLabels
-from eparch.store import deployments, pools, records, rows
+from eparch.core.pools import PoolStatus
+from eparch.store import deployments, pools, readiness, records, rows
+from eparch.store.readiness import Kind
 from eparch.store.statement import Note, Steps
 
 Row = Mapping[str, Any]
@@ -68,15 +70,37 @@ def _status(row: Row) -> str:
     return str(row["status"]).lower().replace("_", "-")
 
 
-def _news(before: Row, after: Row, names: tuple[str, ...]) -> list[tuple[str, Updates | None]]:
+def _news(
+    kind: Kind, before: Row, after: Row, names: tuple[str, ...]
+) -> Steps[list[tuple[str, Updates | None]]]:
     """What is to be told of a change: that it was one, and which status it has led to."""
     told: list[tuple[str, Updates | None]] = []
     updates = updates_of(_plain(before, names), _plain(after, names))
     if updates:
         told.append(("updated", updates))
     if before["status"] != after["status"] and after["status"] is not None:
-        told.append((_status(after), None))
+        ready = after["status"] is PoolStatus.READY
+        new = yield from readiness.remember(kind, rows.id_of(after["id"]), ready)
+        # That it is ready may have been told a moment ago, when somebody polled.
+        if new or PoolStatus.PAUSED in (before["status"], after["status"]):
+            told.append((_status(after), None))
     return told
+
+
+def status_changed(kind: Kind, id_: UUID, status: str, now: datetime) -> Steps[None]:
+    """It became ``ready`` or ``not-ready``; one that was deleted meanwhile did not."""
+    if kind == "work-pool":
+        pool = yield from pools.read_pool_by_id(id_, now)
+        if pool is not None:
+            yield from emit(change_event(status, pool_labels(pool), now), now)
+    elif kind == "work-queue":
+        queue = yield from pools.read_queue(id_, now)
+        if queue is not None:
+            yield from queue_changed(status, queue, now)
+    else:
+        deployment = yield from deployments.read_deployment(id_, now)
+        if deployment is not None:
+            yield from deployment_changed(status, deployment, now)
 
 
 # Work pools
@@ -92,7 +116,7 @@ def pool_changed(what: str, pool: Row, now: datetime) -> Steps[None]:
 
 def pool_updated(before: Row, after: Row, now: datetime) -> Steps[None]:
     """The pool was changed, or has another status than before."""
-    for what, updates in _news(before, after, _POOL):
+    for what, updates in (yield from _news("work-pool", before, after, _POOL)):
         yield from emit(change_event(what, pool_labels(after), now, updates=updates), now)
 
 
@@ -106,7 +130,7 @@ def _pool_of(queue: Row, now: datetime) -> Steps[list[ResourceLabels]]:
 
 
 def queue_changed(what: str, queue: Row, now: datetime) -> Steps[None]:
-    """The queue was created or deleted."""
+    """The queue was created or deleted, or has another status."""
     related = yield from _pool_of(queue, now)
     yield from emit(change_event(what, queue_labels(queue), now, related=related), now)
 
@@ -114,7 +138,7 @@ def queue_changed(what: str, queue: Row, now: datetime) -> Steps[None]:
 def queue_updated(before: Row, after: Row, now: datetime) -> Steps[None]:
     """The queue was changed, or has another status than before."""
     related = yield from _pool_of(after, now)
-    for what, updates in _news(before, after, _QUEUE):
+    for what, updates in (yield from _news("work-queue", before, after, _QUEUE)):
         event = change_event(what, queue_labels(after), now, related=related, updates=updates)
         yield from emit(event, now)
 
@@ -137,7 +161,7 @@ def _around(deployment: Row, now: datetime) -> Steps[list[ResourceLabels]]:
 
 
 def deployment_changed(what: str, deployment: Row, now: datetime) -> Steps[None]:
-    """The deployment was created or deleted."""
+    """The deployment was created or deleted, or has another status."""
     resource = labels_of("deployment", deployment["id"], deployment["name"])
     related = yield from _around(deployment, now)
     yield from emit(change_event(what, resource, now, related=related), now)

@@ -44,12 +44,12 @@ def delete_deployments(query: Query, now: datetime) -> Steps[list[UUID]]:
     return deleted
 
 
-def delete_flows(query: Query) -> Steps[list[UUID]]:
+def delete_flows(query: Query, now: datetime) -> Steps[list[UUID]]:
     """Delete the flows with their deployments and runs."""
     deleted = []
     for id_ in (yield from matching(query)):
         try:
-            yield from erasure.delete_flow(id_)
+            yield from erasure.delete_flow(id_, now)
         except NotFound:
             continue
         deleted.append(id_)

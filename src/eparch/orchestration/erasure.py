@@ -10,6 +10,7 @@ from datetime import datetime
 from uuid import UUID
 
 from eparch.core.errors import NotFound
+from eparch.orchestration import announcing
 from eparch.orchestration.runs import delete_flow_run
 from eparch.store import deployments, runs
 from eparch.store.database import Database
@@ -30,7 +31,7 @@ def delete_part(flow_id: UUID) -> Steps[bool]:
     return len(ids) == PART
 
 
-def delete_flow(flow_id: UUID) -> Steps[None]:
+def delete_flow(flow_id: UUID, now: datetime) -> Steps[None]:
     """Delete the flow with its deployments and the runs that it still has; who waits for slots looks again.
 
     Raises:
@@ -38,6 +39,10 @@ def delete_flow(flow_id: UUID) -> Steps[None]:
     """
     while (yield from delete_part(flow_id)):
         pass
+    for deployment_id in (yield from deployments.ids_of_flow(flow_id)):
+        row = yield from deployments.read_deployment(deployment_id, now)
+        if row is not None:
+            yield from announcing.deployment_changed("deleted", row, now)
     if not (yield from deployments.delete_flow(flow_id)):
         raise NotFound("Flow not found")
     yield Note("anything", None)

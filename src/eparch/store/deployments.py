@@ -69,6 +69,11 @@ _ID_BY_FLOW = Statement(
         _deployment.c.name == param("name", _deployment.c.name),
     )
 )
+_IDS_OF_FLOW = Statement(
+    sa.select(_deployment.c.id)
+    .where(_deployment.c.flow_id == param("flow_id", _deployment.c.flow_id))
+    .order_by(_deployment.c.id)
+)
 _SCHEDULES = Statement(
     sa.select(*_SCHEDULE_COLUMNS)
     .where(AnyOf(_schedule.c.deployment_id, "ids"))
@@ -157,6 +162,11 @@ def write_flow(flow_id: UUID, columns: dict[str, Any]) -> Steps[bool]:
     """Change columns of the flow; False when there is none."""
     found = yield update(_flow, frozenset(columns))(key_id=flow_id, **columns)
     return bool(found)
+
+
+def ids_of_flow(flow_id: UUID) -> Steps[list[UUID]]:
+    """The deployments of the flow."""
+    return [row[0] for row in (yield _IDS_OF_FLOW(flow_id=flow_id))]
 
 
 def delete_flow(flow_id: UUID) -> Steps[bool]:

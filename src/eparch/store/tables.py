@@ -23,6 +23,7 @@ from eparch.store.block_tables import block_schema as block_schema
 from eparch.store.block_tables import block_type as block_type
 from eparch.store.block_tables import default_storage as default_storage
 from eparch.store.columns import Document, Flag, Id, Text, Time, metadata, record, where_known
+from eparch.store.readiness_tables import ready_resource as ready_resource
 from eparch.store.task_tables import task_queue as task_queue
 from eparch.store.task_tables import task_worker as task_worker
 from eparch.store.worker_tables import worker_instance as worker_instance
