@@ -51,6 +51,7 @@ class Scripted:
         self.order = WorkerOrder.WORK
         self.reports: list[WorkerReport] = []
         self.said: list[str] = []
+        self.views: dict[str, Any] = {}
         self.fault: Fault = lambda call: None
         self.changed = threading.Condition()
 
@@ -122,6 +123,9 @@ class Scripted:
     def _read_server(self, call: Call[Any], path: list[str]) -> Any:
         if not self.ours:
             raise NotFound("Not Found")
+
+    def _read_collection_view(self, call: Call[Any], path: list[str]) -> Any:
+        return self.views
 
     def _read_work_pool(self, call: Call[Any], path: list[str]) -> WorkPool:
         if path[0] not in self.pools:

@@ -109,7 +109,7 @@ def start(
         run_once=run_once,
         with_healthcheck=with_healthcheck,
         labels=_labels(session, labels),
-        install_policy=install_policy,
+        install_policy="never" if install_policy == "prompt" and not session.interactive else install_policy,
         on_stop=on_stop or session.settings.worker_on_stop,
         grace_seconds=session.settings.worker_grace_seconds if grace_seconds is None else grace_seconds,
         base_job_template=base_job_template,

@@ -16,7 +16,8 @@ from eparch.core.errors import Conflict, EparchError, NotFound, Usage, did_you_m
 from eparch.core.job_templates import Severity, check_template
 from eparch.core.model import Json, decode
 from eparch.core.pools import WorkPool, WorkPoolCreate, WorkPoolUpdate, WorkQueueCreate
-from eparch.workers.infrastructure import Infrastructure, default_template, find_type
+from eparch.workers.infrastructure import Infrastructure, default_template
+from eparch.workers.installing import bring_type
 from eparch.workers.options import WorkerOptions
 from eparch.workers.sources import Sender
 
@@ -51,7 +52,7 @@ def prepare_pool(
             why="a worker serves pools of its own type",
             fix=f"leave '--type' out, or choose a pool of the type '{options.type}'",
         )
-    kind = kind or find_type(pool.type)
+    kind = kind or bring_type(sender, pool.type, options.install_policy)
     if not pool.base_job_template:
         template = deepcopy(kind.base_job_template)
         update = WorkPoolUpdate(base_job_template=template)
@@ -72,7 +73,7 @@ def _read_or_create(sender: Sender, options: WorkerOptions) -> WorkPool:
         if options.base_job_template is not None:
             logger.warning("The pool '%s' keeps its template: a file is for a pool that is new", found.name)
         return found
-    find_type(options.type)
+    bring_type(sender, options.type, options.install_policy)
     template = read_template(options) or default_template(options.type)
     body = WorkPoolCreate(name=options.pool, type=options.type, base_job_template=template)
     try:
