@@ -85,4 +85,5 @@ def test_p5_p11_p22_what_does_not_fit_a_pool_is_refused_by_name(ask: Client) -> 
     ask(calls.update_deployment(id=made["id"], body={"job_variables": {"cpu": 8, "size": "small"}}))
     ask(calls.update_deployment(id=made["id"], body={"work_pool_name": narrow}))
     run = calls.create_deployment_flow_run(id=made["id"], body={"job_variables": {"size": "huge"}})
-    assert "size" in ask(run, 409)["detail"]
+    assert "'size'" in (said := ask(run, 409)["detail"])
+    assert "given by the run" in said

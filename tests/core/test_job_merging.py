@@ -153,3 +153,27 @@ def test_w25_a_misspelt_context_is_a_warning(name: str, hint: str | None) -> Non
 def test_p2_a_part_that_is_no_mapping_is_refused_when_it_is_rendered(part: str) -> None:
     with pytest.raises(EparchError, match=f"'{part}' of the base job template must be a mapping, not list"):
         render_job({part: []}, [])
+
+
+@pytest.mark.parametrize("rule", ["deeep", 1, ["deep"]])
+def test_p8_a_merge_rule_that_is_none_is_refused(rule: Any) -> None:
+    template = {"variables": {"properties": {"a": {"x-merge": rule}}}, "job_configuration": {"a": "{{ a }}"}}
+    (problem,) = check_template(template)
+    assert problem.severity is Severity.ERROR
+    assert problem.path == ("variables", "properties", "a", "x-merge")
+
+
+def test_p7_a_problem_names_the_layer_that_gave_it() -> None:
+    schema = {"properties": {"cpu": {"type": "integer", "default": "x"}, "env": {"type": "object"}}}
+    layers = [
+        Layer(name="deployment", values={"env.A": 1, "cpu": "two", "envv": 1}),
+        Layer(name="run", values={"cpu": "three", "cqu": 1}),
+    ]
+    found = check_layers(schema, layers, required=True)
+    assert {problem.path: problem.layer for problem in found} == {
+        ("envv",): "deployment",
+        ("cqu",): "run",
+        ("cpu",): "run",
+    }
+    assert check_layers(schema, [], required=True)[0].layer == "pool"
+    assert "given by the run; Did you mean 'cpu'?" in found[1].text

@@ -99,14 +99,18 @@ def create(
         session.send(calls.update_work_pool(name=name, body=change))
         pool, verb = session.send(calls.read_work_pool(name=name)), "Changed"
     if set_as_default:
-        from eparch.settings import BY_NAME, profiles
-
-        row, used = BY_NAME["default_work_pool"], session.settings
-        profiles.assign(used.profiles_path, used.profile, {row.variable: name}, drop=row.about.aliases)
-        session.note(f"It is the default of profile {used.profile!r}.")
+        _set_as_default(session, name)
     session.output.made(pool)
     warn_of_template(session, base)
     session.note(f"{verb} work pool {name!r}. Start a worker: eparch worker start --pool {name}")
+
+
+def _set_as_default(session: Session, name: str) -> None:
+    from eparch.settings import BY_NAME, profiles
+
+    row, used = BY_NAME["default_work_pool"], session.settings
+    profiles.assign(used.profiles_path, used.profile, {row.variable: name}, drop=row.about.aliases)
+    session.note(f"It is the default of profile {used.profile!r}.")
 
 
 def _template(file: Path | None, type_: str | None) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
+from msgspec import structs
+
 from eparch.core.deployments import Deployment, Flow
 from eparch.core.errors import Invalid, did_you_mean
 from eparch.core.json_schema import check_schema, mistakes
@@ -40,6 +42,10 @@ CONTEXT: dict[str, type[Value]] = {
 """What ``{{ ctx.* }}`` may name (row W25)."""
 
 
+_RULES = ("deep", "replace")
+"""How layers of a variable are merged: ``x-merge`` in its schema."""
+
+
 class Severity(StrEnum):
     """Whether it can be saved."""
 
@@ -54,12 +60,15 @@ class Problem(Value, frozen=True, kw_only=True):
     message: str
     path: Path = ()
     fix: str = ""
+    layer: str = ""
+    """Which layer gave it, where several were looked at."""
 
     @property
     def text(self) -> str:
         """All of it in one line: ``message (at job_configuration.command; Did you mean 'image'?)``."""
         place = "at " + ".".join(map(str, self.path)) if self.path else ""
-        more = "; ".join(part for part in (place, self.fix) if part)
+        giver = f"given by the {self.layer}" if self.layer else ""
+        more = "; ".join(part for part in (place, giver, self.fix) if part)
         return f"{self.message} ({more})" if more else self.message
 
 
@@ -103,6 +112,7 @@ def check_template(base_job_template: dict[str, Json]) -> list[Problem]:
     return [
         *_placeholder_problems(configuration, properties),
         *_unused(configuration, properties),
+        *_merge_problems(properties),
         *_default_problems(schema, properties),
     ]
 
@@ -127,6 +137,8 @@ def check_values(schema: dict[str, Json], values: dict[str, Json], *, required: 
         if mistake.keyword == "additionalProperties" and not path:
             continue
         if _is_open(_at(given, path)) and mistake.keyword != "required":
+            continue
+        if _is_referred(given, path):
             continue
         where = ".".join(str(part) for part in path)
         message = f"'{where}': {mistake.message}" if where else mistake.message
@@ -163,7 +175,12 @@ def check_layers(schema: dict[str, Json], layers: Iterable[Layer], *, required: 
         for layer in given
     ]
     resolved = resolve_variables(schema, *known)
-    return [*unknown, *check_values(schema, resolved.values, required=required)]
+    wrong = check_values(schema, resolved.values, required=required)
+    last = {key: layer.name for layer in given for key in layer.values}
+    return [
+        *(structs.replace(one, layer=last[str(one.path[0])]) for one in unknown),
+        *(structs.replace(one, layer=resolved.winner(".".join(map(str, one.path))) or "") for one in wrong),
+    ]
 
 
 def resolve_variables(schema: dict[str, Json], *layers: Layer) -> Resolved:
@@ -351,6 +368,18 @@ def _unused(configuration: dict[str, Json], properties: dict[str, Json]) -> Iter
             )
 
 
+def _merge_problems(properties: dict[str, Json]) -> Iterator[Problem]:
+    """Rules of merging that are none (row P8): a misspelt one would replace in silence."""
+    for name, attributes in properties.items():
+        rule = attributes.get("x-merge") if isinstance(attributes, dict) else None
+        if rule is not None and rule not in _RULES:
+            yield Problem(
+                message=f"The variable '{name}' has an 'x-merge' that is none: {str(rule)[:50]!r}",
+                path=("variables", "properties", name, "x-merge"),
+                fix=did_you_mean(str(rule), _RULES) or f"write {' or '.join(_RULES)}",
+            )
+
+
 def _default_problems(schema: dict[str, Json], properties: dict[str, Json]) -> Iterator[Problem]:
     defaults = {
         name: attributes["default"]
@@ -369,6 +398,15 @@ def _at(value: Json, path: Path) -> Json:
     for key in path:
         value = value[key]
     return value
+
+
+def _is_referred(value: Json, path: Path) -> bool:
+    """Whether a reference to a block stands at ``path``, or somewhere above it."""
+    for key in path:
+        value = value[key]
+        if isinstance(value, dict) and isinstance(value.get("$ref"), dict):
+            return True
+    return False
 
 
 def _is_open(value: Json) -> bool:

@@ -245,7 +245,10 @@ def check_job_variables(
     found = job_templates.check_layers(schema, layers, required=required)
     problems = [p for p in found if p.severity is Severity.ERROR]
     if problems:
-        said = ". ".join(p.message.rstrip(".") for p in problems)
+        said = ". ".join(
+            p.message.rstrip(".") + (f" (given by the {p.layer})" if own and p.layer else "")
+            for p in problems
+        )
         fix = " ".join(dict.fromkeys(p.fix for p in problems if p.fix))
         where = f"the work pool '{pool}'" if pool else "the work pool"
         raise Conflict(f"Job variables do not fit {where}: {said}.", fix=fix)
