@@ -184,6 +184,14 @@ def test_p8_null_deletes() -> None:
     assert (resolved.winner("cpu"), resolved.winner("env.BOTH")) == ("deployment", "run")
 
 
+def test_p10_what_stands_in_a_reference_is_not_judged() -> None:
+    strict = {"type": "object", "required": ["user"], "additionalProperties": {"type": "string"}}
+    schema = {"properties": {"login": strict, "logins": {"type": "array", "items": strict}}}
+    reference = {"$ref": {"block_document_id": "x"}}
+    assert check_values(schema, {"login": reference, "logins": [reference]}, required=True) == []
+    assert check_values(schema, {"login": {"$ref": "x"}}, required=True) != []
+
+
 def test_p10_a_reference_is_not_merged_into() -> None:
     reference = {"$ref": {"block_document_id": "x"}}
     schema = {"properties": {"env": {"default": reference}}}

@@ -101,10 +101,13 @@ def test_p10_what_a_job_refers_to_is_read_at_submit_and_told_nowhere(place: Plac
     for name in ("own", "run", "pull"):
         keeper.keep("secret", name, value=secrets[name])
     env = keeper.keep("secret", "pool", value={"TEXT": secrets["pool"]})
-    keeper.keep("local-file-system", "code", basepath=str(place.folder / "code"))
+    code = keeper.keep("local-file-system", "code", basepath=str(place.folder / "code"))
     place.client.send(calls.create_variable(body=VariableCreate(name=keeper.name("word"), value="hello")))
     names = {name: f"{{{{ prefect.blocks.secret.{keeper.name(name)} }}}}" for name in secrets}
-    place.make_pool(env={"TEXT": names["pool"].replace(" }}", ".TEXT }}"), "FOLDER": "x"})
+    place.make_pool(
+        env={"TEXT": names["pool"].replace(" }}", ".TEXT }}"), "FOLDER": "x"},
+        labels={"$ref": {"block_document_id": str(code.id)}},
+    )
     steps = [
         {"prefect.deployments.steps.run_shell_script": {"script": f"echo pulled with {names['pull']}"}},
         {

@@ -110,7 +110,8 @@ class ServerReferences:
             try:
                 found = self._client.send(call)
             except NotFound as error:
-                raise self._missing(type_, name) from error
+                fix = nearest_block(self._client, type_, name)
+                raise NotFound(f"There is no block '{type_}/{name}'.", fix=fix) from error
             self._named[type_, name] = self._kept(found)
         return self._named[type_, name]
 
@@ -138,13 +139,6 @@ class ServerReferences:
         self._secrets |= secret_texts(found.data, _secrets_of(found))
         return found
 
-    def _missing(self, type_: str, name: str) -> NotFound:
-        body = {"block_documents": {"is_anonymous": {"eq_": False}}, "limit": HINTED}
-        known = [_called(one) for one in self._client.send(calls.read_block_documents(body=body))]
-        hint = did_you_mean(f"{type_}/{name}", known)
-        fix = hint or f"Make it: eparch block create {type_} --name {name}"
-        return NotFound(f"There is no block '{type_}/{name}'.", fix=fix)
-
     def _read_variable(self, name: str) -> Any:
         try:
             return self._client.send(calls.read_variable_by_name(name=name)).value
@@ -154,6 +148,14 @@ class ServerReferences:
             raise NotFound(
                 f"There is no variable '{name}'.", fix=hint or f"Make it: eparch variable set {name} VALUE"
             ) from error
+
+
+def nearest_block(client: Sender, type_: str, name: str) -> str:
+    """What to do about a block that is not there: a hint at the nearest one, else how to make it."""
+    body = {"block_documents": {"is_anonymous": {"eq_": False}}, "limit": HINTED}
+    known = [_called(one) for one in client.send(calls.read_block_documents(body=body))]
+    hint = did_you_mean(f"{type_}/{name}", known)
+    return hint or f"Make it: eparch block create {type_} --name {name}"
 
 
 def _secrets_of(document: BlockDocument) -> tuple[str, ...]:

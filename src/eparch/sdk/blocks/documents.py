@@ -23,15 +23,13 @@ from eparch.core.blocks import (
     BlockTypeUpdate,
     referred,
 )
-from eparch.core.errors import BlockExists, Conflict, NoSuchBlock, NotFound, Usage, did_you_mean
+from eparch.core.errors import BlockExists, Conflict, NoSuchBlock, NotFound, Usage
 from eparch.sdk.either import either
 from eparch.sdk.session import current
+from eparch.steps.references import nearest_block
 
 if TYPE_CHECKING:
     from eparch.sdk.blocks.block import Block
-
-HINTED = 200
-"""Names that are looked at for the nearest one."""
 
 
 class Read(NamedTuple):
@@ -82,20 +80,14 @@ def _named(type_: str, name: str) -> Read:
     try:
         return _read(client.send(call))
     except NotFound as error:
-        body = {"block_documents": {"is_anonymous": {"eq_": False}}, "limit": HINTED}
-        known = [_called(one) for one in client.send(calls.read_block_documents(body=body))]
-        hint = did_you_mean(f"{type_}/{name}", known)
-        raise NoSuchBlock(f"There is no block '{type_}/{name}'.", fix=hint) from error
+        fix = nearest_block(client, type_, name)
+        raise NoSuchBlock(f"There is no block '{type_}/{name}'.", fix=fix) from error
 
 
 def _read(found: BlockDocument) -> Read:
     slug = found.block_type.slug if found.block_type else ""
     references = found.block_document_references
     return Read(found.id, found.name, slug, found.is_anonymous, found.data, references)
-
-
-def _called(document: BlockDocument) -> str:
-    return f"{document.block_type.slug if document.block_type else '?'}/{document.name}"
 
 
 def _of(cls: type[Block], name: str) -> tuple[str, str]:
