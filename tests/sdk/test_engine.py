@@ -34,6 +34,7 @@ class Subject:
     noun = "Task run"
     opening = "Task run encountered an exception"
     settles = False
+    is_held = False
     recalls = False
     timeout: float | None = None
     trouble: Exception | None = None

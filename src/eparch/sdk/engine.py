@@ -86,6 +86,10 @@ class Run(Protocol):
         """Whether it can submit tasks, which must be over and recorded before it ends."""
 
     @property
+    def is_held(self) -> bool:
+        """Whether somebody outside this process says when a cancelled run is gone (row W20)."""
+
+    @property
     def recalls(self) -> bool:
         """Whether an earlier result may stand in for an attempt."""
 
@@ -218,7 +222,7 @@ def _try_again(run: Run, authority: Authority, proposed: StateCreate, state: Sta
 
 def _end(run: Run, authority: Authority, state: State) -> Steps:
     yield from _call_hooks(run, state)
-    if state.type is StateType.CANCELLING:
+    if state.type is StateType.CANCELLING and not run.is_held:
         ended = StateCreate(type=StateType.CANCELLED, name="Cancelled", message=state.message)
         state = yield from authority.propose(ended)
     level = logging.INFO if state.type is StateType.COMPLETED else logging.ERROR

@@ -151,6 +151,11 @@ class FlowRunContext(RunContext):
             found = self._related[tags] = related_of(self.record, self.flow.name, tags)
         return found
 
+    @property
+    def is_held(self) -> bool:
+        """Started under a claim: who holds that tells the end, once all of the job is gone."""
+        return bool(self.session.headers) and self.record.parent_task_run_id is None
+
     def rename(self, name: str) -> None:
         """Give the run another name."""
         name = printable(name, 255)

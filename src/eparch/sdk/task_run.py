@@ -66,6 +66,7 @@ class TaskRunContext(RunContext):
     opening = "Task run encountered an exception"
     logger_name = TASK_RUNS
     settles = False
+    is_held = False
 
     def __init__(
         self,
