@@ -402,6 +402,7 @@ def _keep(config: ProcessJob) -> dict[str, Any] | None:
         "pool": labels.get("prefect.io/work-pool-name", ""),
         "token": int(token) if token else None,
         "lease": float(lease),
+        "fenced": "eparch.io/fenced" in labels,
         "grace": _GRACE,
     }
 

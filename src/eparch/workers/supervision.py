@@ -18,6 +18,7 @@ from uuid import UUID
 import msgspec
 
 from eparch.core import calls
+from eparch.core.crash_retries import crash_retries
 from eparch.core.errors import EparchError, InfrastructureError, NotFound
 from eparch.core.model import new_id
 from eparch.core.pools import Claim, ClaimedRun, ClaimRef, WorkPool
@@ -35,6 +36,9 @@ from eparch.workers.sources import Sender
 RUN, POOL_ID = "prefect.io/flow-run-id", "prefect.io/work-pool-id"
 TOKEN, LEASE = "eparch.io/claim-token", "eparch.io/lease-seconds"
 """Labels of a job by which its run and its claim are known."""
+
+FENCED = "eparch.io/fenced"
+"""Label of a job that must be gone when its claim lapses, as another attempt may begin then (row B2)."""
 
 logger = logging.getLogger("eparch.worker")
 
@@ -248,6 +252,8 @@ class Supervisor:
         job["labels"][LEASE] = f"{self.lease_seconds:g}"
         if held.token is not None:
             job["labels"][TOKEN] = str(held.token)
+        if crash_retries(held.run.labels).count:
+            job["labels"][FENCED] = "true"
         return job
 
     def _record(self, held: Held, handle: str) -> None:
