@@ -106,6 +106,72 @@ def test_w6_the_slot_is_given_back_on_every_path(work, scripted, infrastructure,
         assert "Did you mean 'command'?" in state.message
 
 
+class Odd(FakeInfrastructure):
+    """Renders with a fault, or begins only when it is told to."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path, self.let_go, self.begun = path, threading.Event(), threading.Event()
+
+    def render(self, job):
+        if self.path == "cannot render" and not self.begun.is_set():
+            self.begun.set()
+            raise ZeroDivisionError("a bug")
+        return super().render(job)
+
+    def start(self, config, recorded):
+        if self.path == "cancelled while starting":
+            self.begun.set()
+            assert self.let_go.wait(30)
+        return super().start(config, recorded)
+
+
+@pytest.mark.parametrize(
+    ("path", "end"),
+    [
+        ("cannot render", StateType.CRASHED),
+        ("cancelled while starting", StateType.CANCELLED),
+        ("no thread", StateType.PENDING),
+        ("lost while running", StateType.RUNNING),
+    ],
+)
+def test_w6_the_slot_is_given_back_also_when_a_run_never_begins(work, scripted, monkeypatch, path, end):
+    infrastructure = Odd(path)
+    first = scripted.add("sleep")
+    if path == "no thread":
+        begin, left = threading.Thread.start, [1]
+
+        def start(thread):
+            if thread.name.startswith("run-run") and left:
+                left.pop()
+                raise RuntimeError("can't start new thread")
+            begin(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", start)
+    worker = work(limit=1, infrastructure=infrastructure)
+    if path == "cancelled while starting":
+        assert infrastructure.begun.wait(30)
+        scripted.put(first, Cancelling())
+        scripted.wait(lambda: any(held.reason for held in worker.supervisor.holding()))
+        infrastructure.let_go.set()
+    if path == "lost while running":
+        scripted.wait(is_started(infrastructure))
+        scripted.put(first, Running())
+        scripted.lose(first)
+    if path == "no thread":
+        # It goes back, and is begun when there are threads again.
+        scripted.wait(is_started(infrastructure))
+        assert worker.slots.taken == 1
+        assert scripted.count(calls.set_flow_run_state) == 1
+        return
+    scripted.wait_state(first, end)
+    assert worker.supervisor.wait_idle(30)
+    assert worker.slots.taken == 0
+    second = scripted.add("sleep")
+    infrastructure.let_go.set()
+    scripted.wait(lambda: bool(scripted.runs[second.id].infrastructure_pid))
+
+
 def test_w6_no_more_runs_than_the_limit(work, scripted, infrastructure):
     runs = [scripted.add("sleep") for _ in range(4)]
     worker = work(limit=2)

@@ -206,6 +206,7 @@ class Worker:
             for held in self.supervisor.holding():
                 text = f"Worker '{self.name}' leaves the flow run '{held.run.name}' to the next worker"
                 self.log.write(held.run.id, text)
+            self.supervisor.infrastructure.close()
         else:
             self._end_runs(grace if how == "cancel" else min(grace, LAST_SECONDS))
         logger.info("Worker '%s' has stopped", self.name)
