@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from eparch.api.counting import SharedCounts
 from eparch.api.past import tail_of_events, tail_of_logs
+from eparch.api.places import Places
 from eparch.api.request import Services
 from eparch.core.errors import Conflict
 from eparch.orchestration import blocks, system_blocks
@@ -51,6 +52,7 @@ def opening(
         services.keys = open_keyring(settings.server_encryption_keys, settings.database_url, settings.home)
         services.database = await open_database(settings.database_url)
         services.counts = SharedCounts(services.database)
+        services.places = Places()
         services.events = tail_of_events(services.database)
         services.logs = tail_of_logs(services.database)
         services.tasks = TaskWorkers(services.database)

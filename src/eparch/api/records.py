@@ -27,7 +27,7 @@ async def create_logs(request: Request, body: list[LogCreate]) -> None:
 @handles(calls.read_logs)
 async def read_logs(request: Request, body: Query) -> Any:
     """A page of lines."""
-    return await request.scan(records.read_logs, body)
+    return await request.page(records.read_logs, body)
 
 
 @handles(calls.create_artifact)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from eparch.api.counting import SharedCounts
+    from eparch.api.places import Places
     from eparch.core.events import ReceivedEvent
     from eparch.core.filters import Query
     from eparch.core.records import Log
@@ -83,6 +84,7 @@ class Services:
         "metrics",
         "new_name",
         "on_stop",
+        "places",
         "policy",
         "pools",
         "started",
@@ -94,6 +96,7 @@ class Services:
 
     database: Database
     counts: SharedCounts
+    places: Places
     waiters: Waiters
     events: Tail[ReceivedEvent]
     logs: Tail[Log]
@@ -155,6 +158,16 @@ class Request:
     async def count(self, query: Query) -> int:
         """How many rows ``query`` has; a large number may be a moment old."""
         return await self.services.counts.count(query)
+
+    async def page(
+        self, read: Callable[..., Steps[list[dict[str, Any]]]], query: Query, *args: Any
+    ) -> list[dict[str, Any]]:
+        """A page of a list that may be long."""
+        places = self.services.places
+        begun, since = places.begin(query)
+        rows: list[dict[str, Any]] = await self.services.database.scan(read, begun, *args)
+        places.keep(query, rows, since)
+        return rows
 
     async def write(self, operation: Callable[..., Steps[T]], *args: Any, **kwargs: Any) -> T:
         """Run a write; when this returns, it is on disk."""

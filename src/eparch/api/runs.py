@@ -58,7 +58,7 @@ async def update_flow_run_labels(request: Request, id: UUID, body: Labels) -> No
 @handles(calls.read_flow_runs)
 async def read_flow_runs(request: Request, body: Query) -> Any:
     """A page of runs."""
-    return await request.scan(runs.read_flow_runs, body, request.now)
+    return await request.page(runs.read_flow_runs, body, request.now)
 
 
 @handles(calls.count_flow_runs)
@@ -98,7 +98,7 @@ async def read_task_run(request: Request, id: UUID) -> Any:
 @handles(calls.read_task_runs)
 async def read_task_runs(request: Request, body: Query) -> Any:
     """A page of task runs."""
-    return await request.scan(runs.read_task_runs, body, request.now)
+    return await request.page(runs.read_task_runs, body, request.now)
 
 
 @handles(calls.set_task_run_state)

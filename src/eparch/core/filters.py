@@ -62,6 +62,8 @@ class Query:
     sort: str = "ID_DESC"
     limit: int = MAX_LIMIT
     offset: int = 0
+    after: tuple[Any, Any] | None = None
+    """What the row has that the page comes after: what it is sorted by, and its id. ``offset`` counts on."""
     page: int = 1
     """Which page it is, counted from 1, where pages were asked for."""
     more: Any = None

@@ -5,8 +5,9 @@ Queries of one shape share one compiled statement, however many values their lis
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.sql.elements import ColumnElement
@@ -128,7 +129,17 @@ def bind(select: sa.Select[Any], query: Query, *extra: str, wire: bool = True) -
     """
     names, values = _named(query)
     values["limit"], values["offset"] = query.limit, query.offset
-    return Bound(_select(select, query.shape(), names, extra, wire, _is_found_first(query)), values)
+    if query.after is not None:
+        values["after_key"], values["after_id"] = query.after
+    how = _How(wire, _is_found_first(query), query.after is not None)
+    return Bound(_select(select, query.shape(), names, extra, how), values)
+
+
+class _How(NamedTuple):
+    wire: bool
+    found_first: bool
+    goes_on: bool
+    """The page begins after a row that is given."""
 
 
 def _is_found_first(query: Query) -> bool:
@@ -177,22 +188,54 @@ def _select(
     shape: tuple[Any, ...],
     names: Names,
     extra: tuple[str, ...],
-    wire: bool,
-    found_first: bool,
+    how: _How,
 ) -> Statement:
     entity, _, _, sort = shape
     table = TABLES[entity]
     conditions = [table.c[name] == sa.bindparam(name, type_=table.c[name].type) for name in extra]
     conditions += _conditions(shape, names)
+    if how.goes_on:
+        conditions.append(_after(table, sort))
     limit, offset = sa.bindparam("limit", type_=sa.Integer), sa.bindparam("offset", type_=sa.BigInteger)
 
     def page(of: sa.Select[Any]) -> sa.Select[Any]:
         return of.where(*conditions).order_by(*order(table, sort)).limit(limit).offset(offset)
 
-    if not found_first:
-        return Statement(page(select), wire=wire)
+    if not how.found_first:
+        return Statement(page(select), wire=how.wire)
     found = page(sa.select(table.c.id)).correlate(None)
-    return Statement(select.where(table.c.id.in_(found)).order_by(*order(table, sort)), wire=wire)
+    return Statement(select.where(table.c.id.in_(found)).order_by(*order(table, sort)), wire=how.wire)
+
+
+def key_of(query: Query, row: Mapping[str, Any]) -> tuple[Any, Any] | None:
+    """What a page must know of ``row``, as the wire answers it, to come after it.
+
+    None where that is not enough: in an order by what may be null.
+    """
+    table = TABLES[query.entity]
+    name, column = _sorted_by(table, query.sort)
+    if name not in row or (isinstance(column, sa.Column) and column.nullable):
+        return None
+    key = row[name]
+    if key is None and column is t.began:
+        key = row["expected_start_time"]
+    return key, row["id"]
+
+
+def _after(table: sa.Table, sort: str) -> ColumnElement[bool]:
+    _, column = _sorted_by(table, sort)
+    key = sa.bindparam("after_key", type_=column.type)
+    last = sa.bindparam("after_id", type_=table.c.id.type)
+    if sort.endswith("_DESC"):
+        return sa.and_(column <= key, sa.or_(column < key, table.c.id < last))
+    return sa.and_(column >= key, sa.or_(column > key, table.c.id > last))
+
+
+def _sorted_by(table: sa.Table, sort: str) -> tuple[str, ColumnElement[Any]]:
+    name = sort.rpartition("_")[0]
+    field = "total_run_time" if name == "DURATION" else name.lower()
+    column = _MOMENTS.get((table.name, field))
+    return field, column if column is not None else table.c.get(field, sa.null())
 
 
 @lru_cache(maxsize=256)
@@ -202,12 +245,10 @@ def _all(select: sa.Select[Any], shape: tuple[Any, ...], names: Names) -> Statem
 
 def order(table: sa.Table, sort: str) -> tuple[ColumnElement[Any], ...]:
     """The columns that ``sort`` orders by; the id makes the order total, so that pages do not overlap."""
-    name, _, direction = sort.rpartition("_")
-    if name == "BLOCK_TYPE_AND_NAME":
+    if sort == "BLOCK_TYPE_AND_NAME_ASC":
         return (table.c.block_type_name.asc(), table.c.name.asc(), table.c.id.asc())
-    field = "total_run_time" if name == "DURATION" else name.lower()
-    column = _MOMENTS.get((table.name, field), table.c[field])
-    descending = direction == "DESC"
+    _, column = _sorted_by(table, sort)
+    descending = sort.endswith("_DESC")
     # Null is last either way: SQLite and PostgreSQL would disagree. A column that is never null says so,
     # because the words cost the index.
     key = column.desc() if descending else column.asc()
