@@ -58,7 +58,7 @@ def _lines(found: Explanation, *, colored: bool) -> Iterable[str]:
     yield f"state  {state}"
     if found.ahead is not None:
         least = "at least " if found.ahead_is_least else ""
-        yield f"line   {least}{found.ahead} before it"
+        yield f"line   {least}{found.ahead} before it" if found.ahead else "line   nobody before it"
     if found.not_before is not None:
         yield f"start  not before {found.not_before:%Y-%m-%d %H:%M:%S} UTC"
 

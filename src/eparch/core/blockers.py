@@ -1,20 +1,20 @@
 """Why a run is waiting: every reason as a value, with what it says and what to do (pain 4, P14-P16).
 
-Owns the reasons, their sentences, and who is served before whom. Which of them hold is found by the
-conditions of the claim itself, in ``orchestration.explaining``.
+Owns the reasons and their sentences. Which of them hold is found by the conditions of the claim itself, in
+``orchestration.explaining``; who is served before whom is in ``claim_order``.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
-import msgspec
 from msgspec import Meta
 
+from eparch.core.claim_order import LimitOf
 from eparch.core.deployments import CollisionStrategy
 from eparch.core.model import Body, Timestamp, Value
 from eparch.core.spans import ago, span
@@ -22,11 +22,6 @@ from eparch.core.states import StateType
 
 SHOWN_HOLDERS = 10
 """Of those who hold slots, or stand ahead, so many are named."""
-
-LONGEST_LINE = 1000
-"""Runs that stand ahead are counted up to here."""
-
-LimitOf = Literal["work_pool", "work_queue", "deployment"]
 
 AGENT_TYPE = "prefect-agent"
 """Pools of this type are served by agents."""
@@ -91,6 +86,11 @@ def _counted(count: int, one: str) -> str:
     return f"{count} {one}" if count == 1 else f"{count} {one}s"
 
 
+def _since(moment: datetime, now: datetime) -> str:
+    text = ago(moment, now)
+    return "just now" if text == "now" else text
+
+
 def _at(moment: datetime, now: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC ({ago(moment, now)})"
 
@@ -135,7 +135,7 @@ class NotServed(_Blocker, frozen=True, kw_only=True, tag="not_served"):
         """Who would have to ask for it."""
         if self.deployment_id is None:
             return "It has neither a deployment nor a work pool: only the process that made it can begin it."
-        asked = f"asked last {ago(self.last_polled, now)}" if self.last_polled else "never asked"
+        asked = f"asked last {_since(self.last_polled, now)}" if self.last_polled else "never asked"
         name = self.deployment_name or self.deployment_id
         return f"Its deployment '{name}' has no work pool, and no process serves it ({asked} for its runs)."
 
@@ -187,13 +187,21 @@ class NobodyPolls(_Blocker, frozen=True, kw_only=True, tag="nobody_polls"):
     last_polled: Timestamp | None = None
     online: list[str] = []
     """Workers of the pool that live."""
+    draining: list[str] = []
+    """Those that finish their runs and take no more, where no other is left."""
     last_worker: str | None = None
     """The one that was seen last."""
     last_seen: Timestamp | None = None
 
     def says(self, now: datetime) -> str:
         """Who is missing, and since when."""
-        polled = f"last {ago(self.last_polled, now)}" if self.last_polled else "so far nobody has"
+        polled = f"last {_since(self.last_polled, now)}" if self.last_polled else "so far nobody has"
+        if self.draining:
+            names = ", ".join(f"'{name}'" for name in self.draining[:SHOWN_HOLDERS])
+            return (
+                f"Every worker of the work pool '{self.work_pool_name}' that is left finishes its runs "
+                f"and takes no more: {names}."
+            )
         if self.online:
             names = ", ".join(f"'{name}'" for name in self.online[:SHOWN_HOLDERS])
             return (
@@ -201,7 +209,7 @@ class NobodyPolls(_Blocker, frozen=True, kw_only=True, tag="nobody_polls"):
                 f"online in the pool '{self.work_pool_name}': {names}."
             )
         if self.last_worker is not None and self.last_seen is not None:
-            seen = f"'{self.last_worker}' was seen last, {ago(self.last_seen, now)}"
+            seen = f"'{self.last_worker}' was seen last, {_since(self.last_seen, now)}"
         else:
             seen = "there has never been one"
         return f"No worker of the work pool '{self.work_pool_name}' is online: {seen}."
@@ -211,7 +219,7 @@ class NobodyPolls(_Blocker, frozen=True, kw_only=True, tag="nobody_polls"):
         if self.work_pool_type == AGENT_TYPE:
             return [f"Start an agent: {shlex.join(['prefect', 'agent', 'start', '-p', self.work_pool_name])}"]
         start = ("worker", "start", "--pool", self.work_pool_name)
-        if self.online:
+        if self.online and not self.draining:
             return [_command(*start, "--work-queue", self.work_queue_name)]
         return [_command(*start)]
 
@@ -275,8 +283,10 @@ class LimitFull(_Blocker, frozen=True, kw_only=True, tag="limit_full"):
                 _command("work-queue", "slots", self.name, *pool),
                 _command("work-queue", "set-concurrency-limit", self.name, more, *pool),
             ]
-        first = [_command("flow-run", "cancel", self.holders[0].flow_run_id)] if self.holders else []
-        return [*first, f"Or deploy with a higher limit: eparch deploy --concurrency-limit {more}"]
+        stop = [
+            f"Wait, or stop it: {_command('flow-run', 'cancel', one.flow_run_id)}" for one in self.holders
+        ]
+        return [*stop[:1], f"Or deploy with a higher limit: eparch deploy --concurrency-limit {more}"]
 
 
 def _held(holders: Sequence[Holding], taken: int, now: datetime) -> str:
@@ -379,7 +389,7 @@ class Claimed(_Blocker, frozen=True, kw_only=True, tag="claimed"):
     def says(self, now: datetime) -> str:
         """Who has it, how far it has come, and until when."""
         who = f"The worker '{self.worker_name}'" if self.worker_name else "Somebody"
-        text = f"{who} took it {ago(self.since, now)} and has not begun it yet"
+        text = f"{who} took it {_since(self.since, now)} and has not begun it yet"
         if self.state_name != "Pending" or self.reason:
             text += f": {self.state_name}" + (f", {self.reason}" if self.reason else "")
         text = text.rstrip(".") + "."
@@ -407,7 +417,7 @@ class RunRuns(_Blocker, frozen=True, kw_only=True, tag="running"):
         """Since when, and where."""
         where = f" on the worker '{self.worker_name}'" if self.worker_name else ""
         place = f" ({self.infrastructure_pid})" if self.infrastructure_pid else ""
-        return f"It does not wait: it began {ago(self.since, now)}{where}{place}."
+        return f"It does not wait: it began {_since(self.since, now)}{where}{place}."
 
 
 class RunStops(_Blocker, frozen=True, kw_only=True, tag="stopping"):
@@ -419,7 +429,7 @@ class RunStops(_Blocker, frozen=True, kw_only=True, tag="stopping"):
     def says(self, now: datetime) -> str:
         """Since when, and who has to stop it."""
         whom = f"; the worker '{self.worker_name}' stops it" if self.worker_name else ""
-        return f"It was asked to stop {ago(self.since, now)}{whom}."
+        return f"It was asked to stop {_since(self.since, now)}{whom}."
 
 
 class RunEnded(_Blocker, frozen=True, kw_only=True, tag="ended"):
@@ -435,7 +445,7 @@ class RunEnded(_Blocker, frozen=True, kw_only=True, tag="ended"):
     def says(self, now: datetime) -> str:
         """How it ended, and why."""
         why = f": {self.reason}" if self.reason else "."
-        return f"It does not wait: it ended as {self.state_name} {ago(self.at, now)}{why}"
+        return f"It does not wait: it ended as {self.state_name} {_since(self.at, now)}{why}"
 
     def todo(self) -> list[str]:
         """Run it again."""
@@ -514,74 +524,3 @@ def summary_of(blockers: Sequence[Blocker], ahead: int | None, now: datetime, *,
 def not_before(blockers: Sequence[Blocker]) -> datetime | None:
     """The latest time that a blocker names for its own end."""
     return max((at for one in blockers if (at := one.ends_at()) is not None), default=None)
-
-
-# Who is served before whom
-
-
-class Candidate(msgspec.Struct, frozen=True):
-    """A due run as a claim finds it."""
-
-    id: UUID
-    queue_id: UUID
-    name: str
-    due: datetime
-    deployment_id: UUID | None = None
-    slots_free: int | None = None
-    """Of its deployment's limit; None: it has none."""
-
-
-class Place(msgspec.Struct, frozen=True):
-    """Where a run stands in line."""
-
-    ahead: list[Candidate]
-    """Those that a claim would take before it."""
-    stopped: LimitOf | None = None
-    """Whose free slots they take."""
-    found: bool = True
-    """False: the line is longer than was looked at."""
-
-
-UNBOUNDED = 2**31
-
-
-def place_of(
-    run_id: UUID,
-    line: Sequence[Candidate],
-    pool_free: int,
-    queues_free: Mapping[UUID, int],
-) -> Place:
-    """Where ``run_id`` stands when one worker takes all that it may, as a claim does (row P15).
-
-    ``line``: the due runs of its queue and of those that are more urgent, in the order of a claim.
-    """
-    ahead: list[Candidate] = []
-    slots: dict[UUID, int] = {}
-    left_of = dict(queues_free)
-    for one in line:
-        queue_free = left_of.get(one.queue_id, UNBOUNDED)
-        left = _slots_left(one, slots)
-        if one.id == run_id:
-            return Place(ahead, _stop(pool_free, queue_free, left))
-        # Whoever meets a full deployment waits, or is cancelled: nobody behind it waits for that.
-        if min(pool_free, queue_free) <= 0 or (left is not None and left <= 0):
-            continue
-        if one.deployment_id is not None and left is not None:
-            slots[one.deployment_id] = left - 1
-        ahead.append(one)
-        pool_free, left_of[one.queue_id] = pool_free - 1, queue_free - 1
-    return Place(ahead, _stop(pool_free, UNBOUNDED, None), found=False)
-
-
-def _slots_left(one: Candidate, slots: Mapping[UUID, int]) -> int | None:
-    if one.deployment_id is None or one.slots_free is None:
-        return None
-    return slots.get(one.deployment_id, one.slots_free)
-
-
-def _stop(pool_free: int, queue_free: int, slots_left: int | None) -> LimitOf | None:
-    if pool_free <= 0:
-        return "work_pool"
-    if queue_free <= 0:
-        return "work_queue"
-    return "deployment" if slots_left is not None and slots_left <= 0 else None

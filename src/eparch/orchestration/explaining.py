@@ -11,15 +11,16 @@ from typing import Any
 from uuid import UUID
 
 from eparch.core import blockers as b
-from eparch.core.blockers import Blocker, Candidate, Explanation, Holding, LimitHolding, Place
+from eparch.core.blockers import Blocker, Explanation, Holding, LimitHolding
 from eparch.core.cases import occupies
+from eparch.core.claim_order import LONGEST_LINE, Candidate, LimitOf, Place, place_of
 from eparch.core.decisions import Accept, Slot
 from eparch.core.errors import NotFound
 from eparch.core.filters import Query
 from eparch.core.pools import POLL_TIMEOUT, PoolStatus, WorkerStatus, polled_status
 from eparch.core.rules import WAITS_FOR_SLOT
 from eparch.core.states import StateType
-from eparch.core.worker_instances import InstanceStatus, instance_status
+from eparch.core.worker_instances import InstanceStatus, WorkerInstance, instance_status
 from eparch.orchestration.concurrency import read_limit
 from eparch.orchestration.slots import UNLIMITED, Queue, Room, deployment_slot, room
 from eparch.orchestration.transition import if_claimed
@@ -252,7 +253,7 @@ class _Waiting:
             yield from self._full("work_queue", own[0], own[1], room_)
         return room_.free <= 0
 
-    def _full(self, of: b.LimitOf, key: UUID, name: str, room_: Room) -> Steps[None]:
+    def _full(self, of: LimitOf, key: UUID, name: str, room_: Room) -> Steps[None]:
         holders = yield from explaining.holders(of, key, b.SHOWN_HOLDERS)
         is_pool = of == "work_pool"
         limit, taken = (
@@ -281,12 +282,12 @@ class _Waiting:
             room_ = yield from room(self._pool_id, pool_limit, (*queue[:2], False, *queue[3:]))
             if not ignoring:
                 pool_free, free[queue[0]] = room_.pool_free, room_.queue_free
-            most = b.LONGEST_LINE - len(line)
+            most = LONGEST_LINE - len(line)
             found = yield from explaining.line(queue[0], self._now, most)
             line += self._with_itself(found, most) if queue[0] == own_id else found
-            if queue[0] == own_id or len(line) >= b.LONGEST_LINE:
+            if queue[0] == own_id or len(line) >= LONGEST_LINE:
                 break
-        place = b.place_of(self._stored.run.id, line, pool_free, free)
+        place = place_of(self._stored.run.id, line, pool_free, free)
         if place.stopped is not None and not ignoring:
             self._found.append(self._ahead(place, queues, pool_limit, pool_free, free))
         return place
@@ -346,35 +347,43 @@ class _Waiting:
         queue = yield from pools.read_queue(own[0], now)
         polled = queue["last_polled"] if queue else None
         self._is_polled = polled_status(False, polled, now) is PoolStatus.READY
-        if self._is_polled:
-            yield from self._busy()
+        seen = yield from worker_instances.read_many(
+            now - POLL_TIMEOUT, MOST_WORKERS, 0, work_pool_id=self._pool_id
+        )
+        stand = [(one, instance_status(one, now)[0]) for one in seen]
+        able = [one for one, status in stand if status is InstanceStatus.ONLINE]
+        if self._is_polled and (able or not seen):
+            self._found += self._busy(able)
             return
         workers: list[dict[str, Any]] = yield from pools.read_workers(
             Query("workers", limit=MOST_WORKERS), now, self._pool_id
         )
-        seen = [one for one in workers if one["last_heartbeat_time"] is not None]
-        last = max(seen, key=lambda one: one["last_heartbeat_time"], default=None)
+        beats = [one for one in workers if one["last_heartbeat_time"] is not None]
+        last = max(beats, key=lambda one: one["last_heartbeat_time"], default=None)
+        gone = {one.name for one, _ in stand} - {one.name for one in able}
+        online = {one["name"] for one in workers if one["status"] is WorkerStatus.ONLINE} - gone
+        draining = {one.name for one, status in stand if status is InstanceStatus.DRAINING}
+        if self._is_polled and online:
+            return
         self._found.append(
             b.NobodyPolls(
                 work_pool_name=self._pool_name,
                 work_pool_type=stored.pool_type,
                 work_queue_name=own[1],
                 last_polled=polled,
-                online=sorted(one["name"] for one in workers if one["status"] is WorkerStatus.ONLINE),
+                online=sorted(online),
+                draining=[] if online else sorted(draining),
                 last_worker=last["name"] if last else None,
                 last_seen=last["last_heartbeat_time"] if last else None,
             )
         )
 
-    def _busy(self) -> Steps[None]:
-        """Every worker that tells how many runs it takes has them, and there is no other."""
-        since = self._now - POLL_TIMEOUT
-        seen = yield from worker_instances.read_many(since, MOST_WORKERS, 0, work_pool_id=self._pool_id)
-        able = [one for one in seen if instance_status(one, self._now)[0] is InstanceStatus.ONLINE]
+    def _busy(self, able: list[WorkerInstance]) -> list[Blocker]:
+        """Every worker that is able to takes a number of runs at most, and has as many."""
         loads = [
             b.WorkerLoad(name=one.name, runs=len(one.about.runs), capacity=one.about.capacity)
             for one in able
             if one.about.capacity is not None and len(one.about.runs) >= one.about.capacity
         ]
-        if loads and len(loads) == len(able):
-            self._found.append(b.WorkersBusy(work_pool_name=self._pool_name, workers=loads))
+        full = bool(loads) and len(loads) == len(able)
+        return [b.WorkersBusy(work_pool_name=self._pool_name, workers=loads)] if full else []

@@ -12,7 +12,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from eparch.core.blockers import Candidate, Holding, LimitHolding, LimitOf
+from eparch.core.blockers import Holding, LimitHolding
+from eparch.core.claim_order import Candidate, LimitOf
 from eparch.core.states import StateType
 from eparch.store import claims
 from eparch.store import tables as t
