@@ -1,0 +1,109 @@
+"""Acceptance: why runs wait, who holds slots, what comes next, as a person sees it (pain 4, P16, P17)."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+
+from eparch.core import calls
+from eparch.core.concurrency import ConcurrencyLimitCreate, Holder, LeaseSlots, TakeSlots
+from eparch.core.deployments import DeploymentCreate, FlowCreate
+from eparch.core.pools import ClaimRuns, WorkPoolCreate
+from eparch.core.runs import DeploymentFlowRunCreate
+from eparch.core.states import StateCreate, StateDetails, StateType
+
+
+class Scene:
+    def __init__(self, client):
+        self.client = client
+        self.pool = f"pool-{uuid4().hex[:8]}"
+        client.send(calls.create_work_pool(body=WorkPoolCreate(name=self.pool, type="process")))
+        flow = client.send(calls.create_flow(body=FlowCreate(name=f"flow-{uuid4().hex[:8]}")))
+        new = DeploymentCreate(name="nightly", flow_id=flow.id, work_pool_name=self.pool, concurrency_limit=1)
+        self.deployment = client.send(calls.create_deployment(body=new)).id
+
+    def run(self, name, seconds=-1):
+        when = datetime.now(UTC) + timedelta(seconds=seconds)
+        state = StateCreate(type=StateType.SCHEDULED, state_details=StateDetails(scheduled_time=when))
+        body = DeploymentFlowRunCreate(name=name, state=state)
+        return self.client.send(calls.create_deployment_flow_run(id=self.deployment, body=body)).id
+
+    def claim(self, limit=1):
+        body = ClaimRuns(claim_id=uuid4(), worker_name="w1", limit=limit)
+        return self.client.send(calls.claim_runs(name=self.pool, body=body)).runs
+
+
+@pytest.fixture
+def scene(client):
+    return Scene(client)
+
+
+def test_pain4_explain_answers_first_and_then_says_what_to_do(run, client, scene):
+    first, name = scene.run("x", -10), f"run-{uuid4().hex[:8]}"
+    second = scene.run(name)
+    run("work-pool", "pause", scene.pool, code=0)
+    lines = run("flow-run", "explain", name, code=0).out.splitlines()
+    assert lines[:2] == [
+        f"The work pool '{scene.pool}' is paused.",
+        f"  do: eparch work-pool resume {scene.pool}",
+    ]
+    assert "It waits for this as well:" in lines
+    assert f"- No worker of the work pool '{scene.pool}' is online: there has never been one." in lines
+    assert f"run    {name} ({second})" in lines
+    # What it says to do is what helps.
+    run(*lines[1].split()[2:], code=0)
+    scene.claim()
+    out = run("flow-run", "explain", second, code=0).out
+    assert out.startswith("The only slot of the deployment 'nightly' is taken, by 'x' (Pending) for ")
+    assert f"held by x ({first}), Pending for " in out
+    assert ", worker w1, lease for " in out
+    found = run("flow-run", "explain", second, "-o", "json", code=0).json()
+    assert found["reasons"][0]["blocker"]["type"] == "limit_full"
+    assert run("flow-run", "explain", second, "-o", "name", code=0).out.strip() == str(second)
+    later = scene.run("later", 90_000)
+    out = run("flow-run", "explain", later, code=0).out
+    assert out.startswith("It is scheduled for 20")
+    assert "(in 1 d " in out
+    assert "start  not before 20" in out
+    assert "Did you mean" in run("flow-run", "explain", name + "x", code=3).err
+
+
+def test_p16_slots_say_who_since_when_and_until_when(run, client, scene):
+    first = scene.run("holder")
+    done = run("work-pool", "slots", scene.pool, code=0)
+    assert (done.out, done.err) == ("", "0 slots are held; there is no limit.\n")
+    scene.claim()
+    run("work-pool", "set-concurrency-limit", scene.pool, 2, code=0)
+    done = run("work-pool", "slots", scene.pool, code=0)
+    titles, row = done.out.splitlines()
+    assert titles.split("  ")[0] == "RUN"
+    assert "unless renewed" in row
+    assert "w1" in row
+    assert done.err == "1 of 2 slots are held.\n"
+    (held,) = run("work-queue", "slots", "default", "-p", scene.pool, "-o", "json", code=0).json()
+    assert (held["flow_run_id"], held["worker_name"]) == (str(first), "w1")
+    assert held["since"] < held["lease_until"]
+
+
+def test_p17_preview_and_read_runs_show_what_comes(run, client, scene):
+    now, later = scene.run("due"), scene.run("later", 5400)
+    shown = run("work-pool", "preview", scene.pool, "-o", "name", code=0).out.split()
+    assert shown == [str(now)]
+    shown = run("work-queue", "preview", "default", "-p", scene.pool, "-h", 2, "-o", "name", code=0).out
+    assert shown.split() == [str(now), str(later)]
+    shown = run("work-queue", "read-runs", "default", "-p", scene.pool, "--limit", 1, "-o", "name", code=0)
+    assert shown.out.split() == [str(now)]
+    run("work-queue", "pause", "default", "-p", scene.pool, code=0)
+    done = run("work-queue", "read-runs", "default", "-p", scene.pool, code=0)
+    assert done.err == "No run waits in the queue 'default', or its limits are full.\n"
+
+
+def test_holders_of_a_named_limit(run, client, scene):
+    id_, name = scene.run("holder"), f"db-{uuid4().hex[:8]}"
+    client.send(calls.create_concurrency_limit(body=ConcurrencyLimitCreate(name=name, limit=3)))
+    holder = Holder(type="flow_run", id=id_)
+    client.send(calls.lease_slots(body=LeaseSlots(slots=1, names=[name], holder=holder)))
+    client.send(calls.take_slots(body=TakeSlots(slots=1, names=[name])))
+    done = run("gcl", "holders", name, code=0)
+    assert done.out.splitlines()[1].split()[:3] == ["holder", "flow_run", "1"]
+    assert done.err == "2 of 3 slots are taken, 1 of them without a lease.\n"
