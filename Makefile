@@ -1,7 +1,7 @@
 # What a person runs here. `make` alone says what there is.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench faults clean
 
 # The first interpreter that is new enough; `make PYTHON=...` overrides it.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -28,6 +28,9 @@ lint: $(VENV)/.installed-test ## style, types and floors
 
 bench: $(VENV)/.installed-test ## Eparch beside Prefect, into docs/benchmarks.md; BENCH="--eparch-only --only create"
 	@$(RUN) -m bench $(BENCH)
+
+faults: $(VENV)/.installed-test ## ten minutes of kills and cuts, into docs/reliability.md; FAULTS="--seconds 60 --only holder"
+	@$(RUN) -m tests.faults.matrix --write docs/reliability.md $(FAULTS)
 
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -181,3 +181,29 @@ async def test_what_was_done_meanwhile_is_left_alone(world: World) -> None:
     assert await world.database.write(watchdog.act, run, due, world.now)
     assert not await world.database.write(watchdog.act, run, due, world.now)
     assert len(await world.history(run)) == 4
+
+
+async def test_w17_claims_that_nobody_could_renew_get_time_after_the_server_was_away(world: World) -> None:
+    await world.pool()
+    run, _ = await running(world)
+    world.pass_seconds(3600)
+    dog = Watchdog(absence_seconds=15)
+    for _ in range(7):
+        await dog.run_once(world.database, world.now)
+        assert await world.state(run) == "Running"
+        world.pass_seconds(2)
+    world.pass_seconds(1)
+    await dog.run_once(world.database, world.now)
+    assert await world.state(run) == "Crashed"
+
+
+async def test_w17_a_leap_of_the_clock_crashes_nothing(world: World) -> None:
+    await world.pool()
+    dog = Watchdog(absence_seconds=15)
+    for _ in range(10):
+        await dog.run_once(world.database, world.now)
+        world.pass_seconds(2)
+    run, _ = await running(world)
+    world.pass_seconds(3600)
+    await dog.run_once(world.database, world.now)
+    assert await world.state(run) == "Running"

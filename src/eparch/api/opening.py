@@ -20,6 +20,7 @@ from eparch.orchestration.actions.service import Actions
 from eparch.orchestration.automations import Automations
 from eparch.orchestration.broadcast import Broadcast
 from eparch.orchestration.claims import Waiters
+from eparch.orchestration.heartbeats import Heartbeats
 from eparch.orchestration.keys import open_keyring
 from eparch.orchestration.readiness import Readiness
 from eparch.orchestration.scheduler import Scheduler
@@ -62,9 +63,14 @@ def opening(
             services.database,
             [
                 Scheduler(settings.scheduler_seconds),
-                Watchdog(settings.watchdog_seconds, late_seconds=settings.late_after_seconds),
+                Watchdog(
+                    settings.watchdog_seconds,
+                    late_seconds=settings.late_after_seconds,
+                    absence_seconds=settings.lease_seconds / 2,
+                ),
                 TaskLeases(settings.watchdog_seconds),
                 Readiness(),
+                Heartbeats(settings.heartbeat_silence_seconds),
                 automations,
                 actions,
             ],

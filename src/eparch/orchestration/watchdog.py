@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from eparch.core.decisions import state_to_write
@@ -38,17 +38,25 @@ class Watchdog:
     name = "watchdog"
 
     def __init__(
-        self, interval: float = 2.0, *, late_seconds: float = 15.0, cancelling_seconds: float = 300.0
-    ) -> None:
-        """All in seconds."""
+        self, interval: float = 2.0, *, late_seconds: float = 15.0, cancelling_seconds: float = 300.0,
+        absence_seconds: float = 0.0,
+    ) -> None:  # fmt: skip
+        """All in seconds. ``absence_seconds`` is what holders of claims get to renew them after nobody
+        answered them: the server was not there, or its clock made a leap.
+        """
         self.interval = interval
+        self.absence_seconds = absence_seconds
+        self._seen: datetime | None = None
+        self._back = datetime.min.replace(tzinfo=UTC)
         self.late_seconds = late_seconds
         self.cancelling_seconds = cancelling_seconds
 
     async def run_once(self, database: Database, now: datetime) -> bool:
         """Act on everything that is out of time at ``now``."""
-        lost = await database.scan(claims.lapsed, now, BATCH)
-        acted = await self._each(database, lost, self._lapsed, now)
+        acted = False
+        if not self._was_away(now):
+            lost = await database.scan(claims.lapsed, now, BATCH)
+            acted = await self._each(database, lost, self._lapsed, now)
         since = now - timedelta(seconds=self.late_seconds)
         overdue = await database.scan(runs.overdue, since, BATCH)
         acted = await self._each(database, overdue, self._late, now) or acted
@@ -60,6 +68,15 @@ class Watchdog:
         if await database.scan(claims.any_lapsed_slot, now):
             await database.write(slots.free_lapsed, now)
         return acted
+
+    def _was_away(self, now: datetime) -> bool:
+        """Whether it is too early to say who has not renewed a claim (row W17)."""
+        absence = timedelta(seconds=self.absence_seconds)
+        longest = max(absence / 2, timedelta(seconds=3 * self.interval))
+        if self._seen is None or not timedelta(0) <= now - self._seen <= longest:
+            self._back = now
+        self._seen = now
+        return timedelta(0) <= now - self._back < absence
 
     async def _sweep(
         self, database: Database, type_: StateType, before: datetime, due: Due, now: datetime
