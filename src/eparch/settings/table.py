@@ -232,6 +232,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             least=0,
         ),
     ] = 15.0
+    heartbeat_silence_seconds: Annotated[
+        float,
+        _row(
+            "Seconds without a sign of life after which a run of a Prefect client that sent heartbeats is "
+            "Crashed, three times their interval if that is longer; 0 is never.",
+            least=0,
+        ),
+    ] = 90.0
 
     worker_missed_heartbeats: Annotated[
         float, _row("Heartbeats that may be missing until a worker is offline.", least=1, most=1000)
