@@ -30,6 +30,8 @@ FLAGS = {
     "work-queue ls": "-v --verbose -m --match -p --pool",
     "work-queue pause": "-p --pool",
     "work-queue preview": "-h --hours -p --pool",
+    "work-queue slots": "-p --pool",
+    "work-queue read-runs": "-p --pool",
     "deployment ls": "--flow-name --by-created",
     "deployment run": "--id --job-variable -jv -p --param --params --start-in --start-at --tag --watch"
     " --watch-interval --watch-timeout --flow-run-name",

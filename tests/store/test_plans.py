@@ -25,6 +25,7 @@ from eparch.store import (
     concurrency,
     deployments,
     event_pages,
+    explaining,
     graphs,
     postgres,
     queue_status,
@@ -251,6 +252,13 @@ STATEMENTS: dict[str, Any] = {
     "by key": lambda ids: runs._BY_KEY(flow_id=FLOW, idempotency_key="77"),
     "task by key": lambda ids: runs._TASK_RUN_BY_KEY(flow_run_id=ids[7], task_key="load", dynamic_key="77"),
     "due": lambda ids: claims._DUE(work_queue_id=QUEUE, before=LATER, limit=10),
+    "line": lambda ids: explaining._LINE(work_queue_id=QUEUE, before=LATER, limit=1000),
+    "stands": lambda ids: explaining._STANDS(id=ids[7], before=LATER),
+    "holders of a pool": lambda ids: explaining._HOLDERS_OF["work_pool"](key=POOL, limit=10, offset=0),
+    "holders of a queue": lambda ids: explaining._HOLDERS_OF["work_queue"](key=QUEUE, limit=10, offset=0),
+    "holders of a deployment": lambda ids: explaining._HOLDERS_OF["deployment"](
+        key=DEPLOYMENT, limit=10, offset=0
+    ),
     "due later": lambda ids: claims._DUE_AFTER(work_queue_id=QUEUE, before=NOW, after=NOW, limit=10),
     "next due": lambda ids: claims._NEXT(queues=[QUEUE]),
     "lapsed": lambda ids: claims._LAPSED(before=LATER, limit=10),
