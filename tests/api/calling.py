@@ -112,10 +112,11 @@ async def call_in_loop(
     if not answered:
         assert not sent
         return None
-    start, end = sent
+    start, *pieces = sent
     assert start["type"] == "http.response.start"
+    assert [piece.get("more_body", False) for piece in pieces] == [True] * (len(pieces) - 1) + [False]
     received = {k.decode(): v.decode("latin-1") for k, v in start["headers"]}
-    return Response(start["status"], received, end["body"])
+    return Response(start["status"], received, b"".join(piece["body"] for piece in pieces))
 
 
 @contextmanager

@@ -53,7 +53,6 @@ GZIP_APART = 256 * 1024
 MAX_TARGET = 16 * 1024
 """Bytes of a path with its query."""
 
-_JSON = (b"content-type", b"application/json")
 _VARY = (b"vary", b"Accept-Encoding, Origin")
 _SAFE = (
     (b"x-content-type-options", b"nosniff"),
@@ -71,6 +70,11 @@ _DOCS_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
+
+
+async def _until_disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 class App:
@@ -173,6 +177,9 @@ class App:
         try:
             answer = await self._answer(scope, receive, headers)
             body = body_of(answer)
+            if answer.chunks is not None:
+                # What fails before the first piece still has an answer that says so.
+                body = await anext(answer.chunks, b"")
         except Disconnected:
             return
         except MethodNotAllowed as error:
@@ -183,7 +190,35 @@ class App:
                 self._report_wrong_secret(scope)
             answer = answer_to(error)
             body = body_of(answer)
-        await self._send(scope["method"], headers, answer, body, send)
+        if answer.chunks is None:
+            await self._send(scope["method"], headers, answer, body, send)
+        else:
+            await self._stream(scope, headers, answer, body, receive, send)
+
+    async def _stream(
+        self,
+        scope: Scope,
+        asked: dict[bytes, bytes],
+        answer: Answer,
+        first: bytes,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Send ``first`` and the chunks of ``answer``; none is made before the client took the one before."""
+        assert answer.chunks is not None
+        gone = asyncio.ensure_future(_until_disconnect(receive))
+        try:
+            await send(self._start(answer, asked, None))
+            if scope["method"] != "HEAD":
+                await send({"type": "http.response.body", "body": first, "more_body": True})
+                async for chunk in answer.chunks:
+                    if gone.done():
+                        return
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            gone.cancel()
+            await answer.chunks.aclose()
 
     def _refused(self, scope: Scope, headers: dict[bytes, bytes]) -> Answer | None:
         """Why a page of the site is not shown, whatever it is."""
@@ -249,16 +284,24 @@ class App:
     async def _send(
         self, method: str, asked: dict[bytes, bytes], answer: Answer, body: bytes, send: Send
     ) -> None:
-        headers = [_JSON, _VARY, *_SAFE]
-        if answer.media != "application/json":
-            headers[0] = (b"content-type", answer.media.encode())
+        encoding = None
         if len(body) >= GZIP_FROM and b"gzip" in asked.get(b"accept-encoding", b""):
             body = await asyncio.to_thread(_gzip, body) if len(body) >= GZIP_APART else _gzip(body)
-            headers.append((b"content-encoding", b"gzip"))
-        if answer.status != 204:
-            headers.append((b"content-length", str(len(body)).encode()))
-        else:
-            del headers[0]
+            encoding = b"gzip"
+        start = self._start(answer, asked, None if answer.status == 204 else len(body), encoding)
+        await send(start)
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+
+    def _start(
+        self, answer: Answer, asked: dict[bytes, bytes], length: int | None, encoding: bytes | None = None
+    ) -> MutableMapping[str, Any]:
+        """Status and headers of ``answer``, of which ``length`` bytes follow, where that is known."""
+        headers = [] if answer.status == 204 else [(b"content-type", answer.media.encode())]
+        headers += [_VARY, *_SAFE]
+        if encoding is not None:
+            headers.append((b"content-encoding", encoding))
+        if length is not None:
+            headers.append((b"content-length", str(length).encode()))
         if answer.headers:
             own = [(k.encode("latin-1"), v.encode("latin-1", "replace")) for k, v in answer.headers.items()]
             given = {name for name, _ in own}
@@ -266,10 +309,7 @@ class App:
         origin = asked.get(b"origin")
         if origin is not None and (shared := self.gate.shared_with(origin)) is not None:
             headers.append((b"access-control-allow-origin", shared))
-        start: MutableMapping[str, Any] = {"type": "http.response.start", "status": answer.status}
-        start["headers"] = headers
-        await send(start)
-        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+        return {"type": "http.response.start", "status": answer.status, "headers": headers}
 
     # Sockets
 

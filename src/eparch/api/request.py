@@ -6,7 +6,7 @@ Owns no rule: which requests come this far is decided in ``auth`` and ``router``
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -64,6 +64,8 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     media: str = "application/json"
     """Of ``value``: when it is not JSON, ``value`` is bytes."""
+    chunks: AsyncGenerator[bytes, None] | None = None
+    """The body, piece by piece, where it may be longer than memory is; then there is no ``value``."""
 
 
 def _no_types() -> list[dict[str, Any]]:

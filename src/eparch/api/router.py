@@ -370,7 +370,7 @@ def handles(endpoint: Endpoint[Any]) -> Callable[[H], H]:
 
 def body_of(answer: Answer) -> bytes:
     """The body of ``answer`` as bytes; nothing where its status has none."""
-    if answer.status in NO_BODY:
+    if answer.status in NO_BODY or answer.chunks is not None:
         return b""
     if answer.media != "application/json":
         data: bytes = answer.value

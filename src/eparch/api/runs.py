@@ -146,7 +146,9 @@ async def download_flow_run_logs(request: Request, id: UUID) -> Answer:
     name = quote(f"{run['name']}-logs.csv", safe="")
     return Answer(
         200,
-        await csv_of(request.services.database, id),
-        {"content-disposition": f"attachment; filename=\"flow-run-logs.csv\"; filename*=UTF-8''{name}"},
-        "text/csv; charset=utf-8",
+        headers={
+            "content-disposition": f"attachment; filename=\"flow-run-logs.csv\"; filename*=UTF-8''{name}"
+        },
+        media="text/csv; charset=utf-8",
+        chunks=csv_of(request.services.database, id),
     )
