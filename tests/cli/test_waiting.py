@@ -9,7 +9,7 @@ from eparch.core import calls
 from eparch.core.concurrency import ConcurrencyLimitCreate, Holder, LeaseSlots, TakeSlots
 from eparch.core.deployments import DeploymentCreate, FlowCreate
 from eparch.core.pools import ClaimRuns, WorkPoolCreate
-from eparch.core.runs import DeploymentFlowRunCreate
+from eparch.core.runs import DeploymentFlowRunCreate, SetState
 from eparch.core.states import StateCreate, StateDetails, StateType
 
 
@@ -66,6 +66,15 @@ def test_pain4_explain_answers_first_and_then_says_what_to_do(run, client, scene
     assert "(in 1 d " in out
     assert "start  not before 20" in out
     assert "Did you mean" in run("flow-run", "explain", name + "x", code=3).err
+
+
+def test_what_a_state_says_cannot_write_to_the_terminal(run, client, scene):
+    id_ = scene.run("x")
+    state = StateCreate(type=StateType.CRASHED, message="bad\x1b[2Jend\nnext" + "y" * 5000)
+    client.send(calls.set_flow_run_state(id=id_, body=SetState(state=state, force=True)))
+    first = run("flow-run", "explain", id_, code=0).out.splitlines()[0]
+    assert "bad\\x1b[2Jend\\nnext" in first
+    assert len(first) < 700
 
 
 def test_p16_slots_say_who_since_when_and_until_when(run, client, scene):

@@ -182,5 +182,9 @@ def _cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, datetime):
         return ago(value, datetime.now(UTC))
-    text = _json(value) if isinstance(value, dict | list) else str(value)
+    return printable(_json(value) if isinstance(value, dict | list) else str(value))
+
+
+def printable(text: str) -> str:
+    """``text`` as one line: what would move the cursor or change colours is shown as its escape."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from eparch.cli import lookup
-from eparch.cli.output import Column, span, write
+from eparch.cli.output import Column, printable, span, write
 from eparch.core import calls
 from eparch.core.errors import EparchError, NotFound
 
@@ -32,7 +32,9 @@ def explain_run(session: Session, run: FlowRun) -> None:
     except NotFound as error:
         raise _not_ours("why a run waits") from error
     if session.output.is_table:
-        write("\n".join(_lines(found, colored=session.output.colored)))
+        first, *others = map(printable, _lines(found))
+        bold = f"\x1b[1m{first}\x1b[0m" if session.output.colored else first
+        write("\n".join([bold, *others]))
     else:
         session.output.one(found, name=lambda one: one.flow_run_id)
 
@@ -41,8 +43,8 @@ def _not_ours(what: str) -> NotOurServer:
     return NotOurServer(f"The server does not tell {what}.", why="It is not Eparch, or an older version.")
 
 
-def _lines(found: Explanation, *, colored: bool) -> Iterable[str]:
-    yield f"\x1b[1m{found.summary}\x1b[0m" if colored else found.summary
+def _lines(found: Explanation) -> Iterable[str]:
+    yield found.summary
     for reason in found.reasons[:1]:
         yield from _advice(reason, "")
     others = found.reasons[1:]

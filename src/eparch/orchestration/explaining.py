@@ -30,6 +30,9 @@ from eparch.store.statement import Steps, looking
 
 MOST_WORKERS = 200
 
+MOST_TEXT = 500
+"""Characters that are told of what a state says."""
+
 
 def explain(run_id: UUID, now: datetime) -> Steps[Explanation]:
     """Why the flow run does not run, the most telling reason first.
@@ -126,7 +129,7 @@ def _of_state(stored: Stored) -> list[Blocker]:
                 state_type=state.type,
                 state_name=state.name,
                 at=state.timestamp,
-                reason=state.message or "",
+                reason=(state.message or "")[:MOST_TEXT],
                 can_retry=run.deployment_id is not None,
             )
         ]
@@ -148,7 +151,7 @@ def _of_state(stored: Stored) -> list[Blocker]:
                 lease_until=lease,
                 has_claim=claim is not None,
                 state_name=state.name,
-                reason=state.message or "",
+                reason=(state.message or "")[:MOST_TEXT],
             )
         ]
     if occupies(state, run.empirical_policy):
