@@ -122,6 +122,21 @@ def closing(socket: ClientConnection) -> tuple[int, str]:
     return socket.close_code or 0, socket.close_reason or ""
 
 
+def test_w11_each_process_on_a_channel_is_an_instance_and_a_name_alone_is_another(server: Server) -> None:
+    pool = server.pool()
+    said = [hello(), hello()]
+    for one in said:
+        with server.opened(pool["name"]) as socket:
+            say(socket, one)
+            hear(socket, "worker.ready.v1")
+    server.ask("POST", f"/work_pools/{pool['name']}/workers/heartbeat", {"name": "over-http"})
+    found = server.ask("POST", "/worker_instances/filter", {"work_pool_name": pool["name"]})
+    assert [one["name"] for one in found] == ["over-http", "worker", "worker"]
+    assert {one["id"] for one in found[1:]} == {one["payload"]["consumer_id"] for one in said}
+    assert {one["status"] for one in found} == {"ONLINE"}
+    assert (found[1]["about"]["software"], found[1]["about"]["types"]) == ("prefect", ["process"])
+
+
 def test_hello_makes_the_worker_online_and_is_answered_with_the_pool(server: Server) -> None:
     pool = server.pool()
     said = hello(requested_capabilities=[*NEEDED, "later.v9"])
