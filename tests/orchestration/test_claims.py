@@ -55,6 +55,16 @@ async def test_w15_two_stock_workers_never_begin_the_same_run(world: World) -> N
     assert await world.due(limit=100) == []
 
 
+async def test_w15_an_old_poll_does_not_start_again_what_has_ended(world: World) -> None:
+    await world.pool()
+    run = await world.run(await world.deployment())
+    assert await world.due() == [run]
+    token = (await world.claim())[run]
+    await world.go(run, S.RUNNING, S.COMPLETED, token=token)
+    assert (await world.set(run, S.PENDING)).status == "ABORT"
+    await world.go(run, S.SCHEDULED, S.PENDING)
+
+
 async def test_w15_the_same_claim_answers_the_same_runs(world: World) -> None:
     await world.pool()
     deployment = await world.deployment()

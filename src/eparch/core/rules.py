@@ -72,6 +72,11 @@ def was_cancelled_before_its_retry(case: Case) -> bool:
     return case.flow_policy.retry_type == "in_process"
 
 
+def is_of_a_queue(case: Case) -> bool:
+    """It is given to workers by a queue."""
+    return isinstance(case.run, FlowRun) and case.run.work_queue_id is not None
+
+
 def start_over(case: Case) -> None:
     """Pauses and retries begin anew."""
     scheduled = case.new.type is StateType.SCHEDULED

@@ -163,6 +163,14 @@ TABLE: tuple[Rule, ...] = (
         summary="A process that slept until its retry finds that the run was cancelled.", source="B7",
     ),
     Rule(
+        name="polled_before_it_ended", kinds=FLOW, from_=FINAL, to=_only(S.PENDING),
+        when=rules.is_of_a_queue,
+        act=abort("The run has ended as {state}. To start it again, schedule it: a worker takes it then."),
+        answers=("ABORT",),
+        summary="A worker that acts on an old poll does not start again what another has ended.",
+        source="W15",
+    ),
+    Rule(
         name="start_over", kinds=FLOW, from_=FINAL, to=_only(S.SCHEDULED, S.PENDING, S.RUNNING),
         act=rules.start_over,
         summary="Pauses may fire again; a rescheduled run is polled for again.", source="wire 4.1",
