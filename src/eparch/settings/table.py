@@ -115,8 +115,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         _row(
             "Keys that seal the secrets of blocks: 32 random bytes in base64 each, separated by commas; the "
-            "first one seals, all of them open. Several servers of one database need it. Not set: a key file, "
-            "beside a SQLite database or in the home.",
+            "first one seals, all of them open. Several servers of one database need it. Not set: a key "
+            "file, beside a SQLite database or in the home.",
             "PREFECT_SERVER_ENCRYPTION_KEY",
             secret=True,
         ),
