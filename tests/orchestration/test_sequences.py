@@ -8,6 +8,7 @@ event, tokens rise, and nobody holds anything who has ended. The server may be s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import tempfile
 from collections.abc import Callable
@@ -19,21 +20,35 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from hypothesis.internal.conjecture import engine
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from tests.orchestration.world import FlowRunPolicy, S, World, a_state
+from tests.orchestration.world import Broken, FlowRunPolicy, S, World, a_state, traces
 
-from eparch.core.concurrency import ConcurrencyLimitCreate, ConcurrencyLimitUpdate, Holder, Lease
+from eparch.core.concurrency import (
+    ConcurrencyLimitCreate,
+    ConcurrencyLimitUpdate,
+    Holder,
+    Lease,
+    TagLimitCreate,
+)
 from eparch.core.errors import Gone, Invalid, NotFound
 from eparch.core.model import new_id
 from eparch.core.pools import ClaimRef, RenewClaims
+from eparch.core.runs import SetState
 from eparch.core.states import CLAIMED, FINAL
 from eparch.orchestration import claims, concurrency, erasure, inputs
 from eparch.orchestration import runs as run_changes
+from eparch.orchestration.transition import set_flow_run_state, set_task_run_state
 from eparch.orchestration.watchdog import Watchdog
 from eparch.store import tables as t
 from eparch.store.database import Database, open_database
+from eparch.store.statement import Steps
 
 POOL_LIMIT, QUEUE_LIMIT, DEPLOYMENT_LIMIT, NAMED_LIMIT = 4, 2, 2, 3
+TAG_LIMIT, RATE_LIMIT = 2, 3
+
+engine.MAX_SHRINKING_SECONDS = 60
+"""A sequence that fails is made short for a minute, not for five: the test is ended before."""
 
 PROPOSED = (
     (S.RUNNING, {}),
@@ -60,6 +75,7 @@ class Play:
         self.dice = dice
         self.url = url
         self.leases: list[UUID] = []
+        self.tagged_tasks: list[UUID] = []
         self.tokens: dict[UUID, list[int]] = {}
         self.runs: list[UUID] = []
         self.before: dict[UUID, list[dict[str, Any]]] = {}
@@ -82,6 +98,10 @@ class Play:
         ]
         body = ConcurrencyLimitCreate(name="db", limit=NAMED_LIMIT)
         await self.world.database.write(concurrency.create_limit, body, self.world.now)
+        rate = ConcurrencyLimitCreate(name="rate", limit=RATE_LIMIT, slot_decay_per_second=0.05)
+        await self.world.database.write(concurrency.create_limit, rate, self.world.now)
+        tag = TagLimitCreate(tag="t", concurrency_limit=TAG_LIMIT)
+        await self.world.database.write(concurrency.set_tag_limit, tag, self.world.now)
 
     # Moves
 
@@ -120,7 +140,8 @@ class Play:
         force = self.dice.random() < 0.05
         row = await self.world.read(run)
         claim = (await self.world.claims()).get(run)
-        answer = await self.world.set(run, type_, token=token, force=force, **more)
+        stock = self.dice.choice((None, (3, 9, 1)))
+        answer = await self.world.set(run, type_, token=token, stock=stock, force=force, **more)
         if answer.status != "ACCEPT":
             return
         stale = token is not None and claim is not None and claim["lease_until"] and token != claim["token"]
@@ -192,6 +213,41 @@ class Play:
         patch = ConcurrencyLimitUpdate(limit=self.dice.choice((1, 2, NAMED_LIMIT)))
         await self.world.database.write(concurrency.update_limit, "db", patch, self.world.now)
 
+    async def rate(self) -> None:
+        """Somebody takes a slot that nobody gives back."""
+        wanted = (["rate"], self.dice.choice((1, 1, 2)), "rate_limit")
+        await self.world.database.write(concurrency.take_slots, *wanted, self.world.now)
+
+    async def tagged(self) -> None:
+        """A task run of a flow or of none begins, or one that has begun ends."""
+        if not self.tagged_tasks or self.dice.random() < 0.5:
+            run = self.dice.choice([None, *self.runs])
+            self.tagged_tasks.append(await self.world.dummy_task(run, tags=["t", "free"]))
+        task = self.dice.choice(self.tagged_tasks)
+        type_ = self.dice.choice((S.RUNNING, S.RUNNING, S.COMPLETED, S.FAILED, S.CANCELLED, S.PENDING))
+        self.world.pass_seconds(0.001)
+        proposal = SetState(state=a_state(type_), force=self.dice.random() < 0.05)
+        with contextlib.suppress(NotFound):  # it went with its flow run
+            await self.world.database.write(set_task_run_state, task, proposal, self.world.now)
+
+    async def break_off(self) -> None:
+        """The server dies in the middle of a transaction: nothing of it stays."""
+        if not self.runs:
+            return
+        run, (type_, more) = self.dice.choice(self.runs), self.dice.choice(PROPOSED)
+        before = await traces(self.world, run)
+
+        def broken() -> Steps[None]:
+            yield from set_flow_run_state(
+                run, SetState(state=a_state(type_, **more)), self.world.now, stock=(3, 9, 1)
+            )
+            raise Broken
+
+        self.world.pass_seconds(0.001)
+        with pytest.raises(Broken):
+            await self.world.database.write(broken)
+        assert await traces(self.world, run) == before
+
     async def delete(self) -> None:
         if self.runs:
             run = self.runs.pop(self.dice.randrange(len(self.runs)))
@@ -222,6 +278,7 @@ class Play:
     def moves(self) -> list[Callable[[], Any]]:
         often = [self.create, self.claim, self.propose, self.propose, self.propose]
         rare = [self.resume, self.lease, self.renew_lease, self.end_lease, self.change_limit]
+        rare += [self.rate, self.tagged, self.tagged, self.break_off]
         return [*often, *rare, self.renew, self.watch, self.wait, self.subflow, self.delete]
 
     # Books
@@ -238,13 +295,21 @@ class Play:
 
     async def _check_named(self, rows: dict[UUID, dict[str, Any]]) -> None:
         slots = await self.world.select(sa.select(*t.concurrency_slot.columns))
-        held = sum(row["slots"] for row in slots if row["expires"] > self.world.now)
-        shown = await self.world.database.read(concurrency.read_limit, "db", self.world.now)
-        assert shown.active_slots == held
-        assert 0 <= held <= NAMED_LIMIT
+        for name, most in (("db", NAMED_LIMIT), ("tag:t", TAG_LIMIT), ("rate", RATE_LIMIT)):
+            shown = await self.world.database.read(concurrency.read_limit, name, self.world.now)
+            own = [row for row in slots if row["limit_id"] == shown.id and row["expires"] > self.world.now]
+            held = sum(row["slots"] for row in own)
+            assert name == "rate" or shown.active_slots == held
+            assert 0 <= shown.active_slots <= most
+            if name == "tag:t":
+                tagged = [row["holder_id"] for row in own]
         tasks = {row["id"]: row for row in await self.world.select(sa.select(*t.task_run.columns))}
+        assert len(set(tagged)) == len(tagged)
+        assert all(tasks[id_]["state_type"] in ("RUNNING", "CANCELLING") for id_ in tagged), "a slot leaks"
         for row in slots:
             holder = row["holder_id"]
+            if holder in tasks and tasks[holder]["flow_run_id"] is None:
+                continue
             if holder is not None:
                 run = rows.get(tasks[holder]["flow_run_id"] if holder in tasks else holder)
                 assert run is not None, "what is deleted holds something"
@@ -267,7 +332,9 @@ class Play:
         if claim is not None:
             assert claim["token"] == row["fencing_token"]
             lease = row["state_details"]["deployment_concurrency_lease_id"]
-            assert str(claim["slot_id"]) == str(lease)
+            lapses = claim["lease_until"] is None
+            assert str(claim["slot_id"]) == str(lease) or (lapses and claim["slot_id"] is None)
+            assert claim["slot_until"] is None or lapses
 
     def _check_limits(self, standing: dict[UUID, dict[str, Any]]) -> None:
         for deployment in (*self.deployments[1:3], *self.deployments[4:]):
@@ -310,7 +377,12 @@ class Play:
             pass
         left = await self.world.claims()
         assert all(row["lease_until"] is None for row in left.values())
-        assert await self.world.select(sa.select(t.concurrency_slot.c.lease_id)) == []
+        for task in self.tagged_tasks:
+            with contextlib.suppress(NotFound):
+                end = SetState(state=a_state(S.CANCELLED), force=True)
+                await self.world.database.write(set_task_run_state, task, end, self.world.pass_seconds(1))
+        left_over = await self.world.select(sa.select(t.concurrency_slot.c.lease_id))
+        assert left_over == []
         await self.check()
 
 
@@ -328,6 +400,7 @@ MOVES = (
         "change_limit",
         "delete",
     ),
+    *("rate", "tagged", "tagged", "tagged", "break_off"),
     *("delete_flow", "restart"),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,10 +13,12 @@ from msgspec.structs import replace
 from tests.orchestration.test_recorder import an_event
 from tests.orchestration.world import START, S, World, a_state
 
+from eparch.core.concurrency import TagLimitCreate
 from eparch.core.model import new_id
 from eparch.core.runs import SetState, TaskRunCreate
 from eparch.core.task_workers import LEASE, MOST_LOST, RECONNECT
-from eparch.orchestration import creation, recorder, task_queues, transition
+from eparch.orchestration import concurrency, creation, recorder, task_queues, transition
+from eparch.orchestration import runs as run_changes
 from eparch.orchestration.task_queues import Handed, TaskLeases, TaskWorkers
 from eparch.store import runs, task_queue
 from eparch.store.rows import id_of, value_of
@@ -23,11 +26,11 @@ from eparch.store.rows import id_of, value_of
 pytestmark = pytest.mark.anyio
 
 
-async def delay(world: World, key: str = "work", **details: Any) -> UUID:
+async def delay(world: World, key: str = "work", *, tags: Sequence[str] = (), **details: Any) -> UUID:
     """Schedule a background task, as ``task.delay`` does."""
     details.setdefault("task_parameters_id", uuid4())
     state = a_state(S.SCHEDULED, deferred=True, **details)
-    body = TaskRunCreate(task_key=key, dynamic_key=str(uuid4()), name=key, state=state)
+    body = TaskRunCreate(task_key=key, dynamic_key=str(uuid4()), name=key, tags=list(tags), state=state)
     made = await world.database.write(creation.create_task_run, body, world.now)
     return id_of(made.run["id"])
 
@@ -366,3 +369,30 @@ async def test_b10_task_workers_are_listed_while_they_are_heard_of(world: World)
     await lapse(world)
     await leave(world, connection)
     assert await listed() == []
+
+
+@pytest.mark.parametrize("how", ["rest", "event", "deleted"])
+async def test_b4_background_tasks_of_a_tag_run_within_its_limit(world: World, how: str) -> None:
+    """The slot of a tag is free when its holder ends, whoever tells of the end (pain 5)."""
+    limit = TagLimitCreate(tag="gpu", concurrency_limit=1)
+    await world.database.write(concurrency.set_tag_limit, limit, world.now)
+    first, second = [await delay(world, tags=["gpu"]) for _ in range(2)]
+
+    async def propose(run_id: UUID, type_: S) -> str:
+        world.pass_seconds(1)
+        body = SetState(state=a_state(type_))
+        answered = await world.database.write(transition.set_task_run_state, run_id, body, world.now)
+        return answered.answer.status.value
+
+    assert [await propose(first, S.PENDING), await propose(first, S.RUNNING)] == ["ACCEPT", "ACCEPT"]
+    assert [await propose(second, S.PENDING), await propose(second, S.RUNNING)] == ["ACCEPT", "WAIT"]
+    if how == "rest":
+        assert await propose(first, S.COMPLETED) == "ACCEPT"
+    elif how == "event":
+        world.pass_seconds(1)
+        await report(world, first, "COMPLETED")
+    else:
+        await world.database.write(run_changes.delete_task_run, first)
+    shown = await world.database.read(concurrency.read_tag_limit, "gpu", world.now)
+    assert shown.active_slots == []
+    assert await propose(second, S.RUNNING) == "ACCEPT"

@@ -20,7 +20,7 @@ from eparch.core.events import Event, resource_id
 from eparch.core.model import Timestamp, Value, without_nul
 from eparch.core.runs import TaskRunPolicy
 from eparch.core.states import FINAL, State, StateDetails, StateType
-from eparch.store import records, rows, runs, task_queue
+from eparch.store import concurrency, records, rows, runs, task_queue
 from eparch.store.statement import Note, Steps
 
 MOST_EVENTS = 5_000
@@ -170,6 +170,7 @@ def _record_reports(reports: list[_Report], now: datetime) -> Steps[None]:
     over = [run["id"] for run in columns if StateType(run["state_type"]) in FINAL]
     if over:
         yield from task_queue.forget(over)
+        yield from concurrency.release_tasks(over)
 
 
 def _is_stored(report: _Report, before: dict[str, Any] | None) -> bool:

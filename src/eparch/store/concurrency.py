@@ -148,6 +148,10 @@ _RELEASE = Statement(
 )
 
 
+_ANY_HELD = Statement(sa.select(_slot.c.lease_id).limit(sa.literal_column("1")))
+_RELEASE_TASKS = Statement(sa.delete(_slot).where(AnyOf(_slot.c.holder_id, "ids")))
+
+
 class Held(msgspec.Struct, frozen=True):
     """Slots of one limit that a lease holds."""
 
@@ -313,6 +317,12 @@ def release_run(run_id: UUID) -> Steps[bool]:
     ids = [row[0] for row in (yield _INSIDE(run_id=run_id))]
     found = (yield _RELEASE(holders=ids, ids=ids)) if ids else []
     return bool(found)
+
+
+def release_tasks(run_ids: Sequence[UUID]) -> Steps[None]:
+    """Free what these task runs hold; nothing is asked of them while nobody holds anything (pain 5)."""
+    if (yield _ANY_HELD()):
+        yield _RELEASE_TASKS(ids=list(run_ids))
 
 
 def any_lapsed(now: datetime) -> Steps[bool]:
