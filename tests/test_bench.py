@@ -48,6 +48,25 @@ def test_the_page_tells_which_rows_are_preliminary() -> None:
     assert "on m. Rows: list." in page
 
 
+def test_the_page_tells_what_a_filled_database_kept() -> None:
+    about = {"date": "2026-01-01", "machine": "m", "size": {"flow_runs": 1000}, "preliminary": True}
+    reading = {"median": 1.0, "p99": 2.0, "budget": 3.0, "failures": {}, "about": about}
+    book = {
+        "scale-sqlite": {
+            "a": reading,
+            "b": {**reading, "p99": 3.5},
+            "c": {**reading, "failures": {"500": 1}},
+        }
+    }
+    page = make_page(book)
+    assert "### sqlite" in page
+    assert "Preliminary: others used the machine. Rows: 1,000 flow runs." in page
+    assert "| a | 1.0 | 2.0 | 3 | yes |" in page
+    assert "| b | 1.0 | 3.5 | 3 | no |" in page
+    assert "| c | 1.0 | 2.0 | 3 | no |" in page
+    assert "## Scale" not in make_page({})
+
+
 @pytest.mark.parametrize(
     ("raw", "found"),
     [
