@@ -198,6 +198,17 @@ def test_the_flow_runs_and_is_deployed(terminal: Terminal) -> None:
     assert "0 6 * * *" in terminal.type("eparch deployment inspect weather/nightly -o json")
 
 
+def test_a_secret_is_kept_and_an_automation_is_tried_out(terminal: Terminal) -> None:
+    terminal.leave_running("eparch server start --port 0", "serves http://")
+    (block,) = blocks("sh", "Secrets, events and work in the background")
+    said = {line: terminal.type(f"{line} 2>&1") for line in block.splitlines()}
+    assert "correct horse" not in terminal.type("eparch block inspect secret/api-key -o json")
+    assert "failed-runs" in terminal.type("eparch automation ls")
+    assert "Would have fired 0 times" in said["eparch automation dry-run failed-runs"]
+    for kept in (Path(terminal.env["HOME"]) / ".eparch").glob("eparch.db*"):
+        assert b"correct horse" not in kept.read_bytes()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
