@@ -14,7 +14,8 @@ import sysconfig
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -65,14 +66,26 @@ _LEFT_OUT = re.compile(
 class Engine:
     """A running engine."""
 
-    def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
-        self.process, self.folder = process, folder
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        folder: Path,
+        again: Callable[[], subprocess.Popen[bytes] | None],
+    ) -> None:
+        self.process, self.folder, self._again = process, folder, again
         self.url = f"unix://{folder / 's'}"
         self.client = docker.DockerClient(self.url, version="auto", timeout=60)
 
     def container(self, handle: str):
         """The container of a handle."""
         return self.client.containers.get(handle.rpartition(":")[2])
+
+    def restart(self) -> None:
+        """End it as a system does, and start it again."""
+        _end(self.process)
+        process = self._again()
+        assert process is not None, _log(self.folder, [])
+        self.process = process
 
 
 @contextlib.contextmanager
@@ -87,18 +100,21 @@ def running_engine() -> Iterator[Engine]:
     said = []
     try:
         for own, options in _ATTEMPTS:
-            process = _start(str(program), folder, own, options)
+            start = partial(_start, str(program), folder, own, options)
+            process = start()
             if process is None:
                 said.append(_log(folder, options))
+                shutil.rmtree(folder / "data", ignore_errors=True)
                 continue
+            engine = Engine(process, folder, start)
             try:
-                engine = Engine(process, folder)
                 if not (fault := _load(engine)):
                     yield engine
                     return
                 said.append(f"{options}: {fault}")
             finally:
-                _stop(process, folder)
+                _end(engine.process)
+                shutil.rmtree(folder / "data", ignore_errors=True)
         _give_up("no Docker engine could be started:\n" + "\n".join(said))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -129,7 +145,7 @@ def _start(program: str, folder: Path, own: bool, options: list[str]) -> subproc
             client.close()
             return process
         time.sleep(0.05)
-    _stop(process, folder)
+    _end(process)
     return None
 
 
@@ -139,14 +155,13 @@ def _log(folder: Path, options: list[str]) -> str:
     return f"{options}:\n" + "\n".join(told[-8:])
 
 
-def _stop(process: subprocess.Popen[bytes], folder: Path) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
         process.wait(30)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    shutil.rmtree(folder / "data", ignore_errors=True)
 
 
 def _load(engine: Engine) -> str:
@@ -171,16 +186,13 @@ def _pack(file: tarfile.TarFile) -> None:
     for program in programs:
         file.add(program.resolve(), f"bin/{program.name}")
     file.add(python, str(python).lstrip("/"))
-    places = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
-    for place in {str(Path(place).resolve()): None for place in places}:
-        file.add(
-            place, place.lstrip("/"), filter=lambda info: None if _LEFT_OUT.search(f"/{info.name}") else info
-        )
+    stdlib = Path(sysconfig.get_path("stdlib")).resolve()
+    file.add(stdlib, str(stdlib).lstrip("/"), filter=_needed)
     packages = list(_packages())
     for source, name in packages:
         file.add(source, f"packages/{name}")
     file.add(Path(eparch.__file__).parent, "src/eparch")
-    libraries = [*Path(sysconfig.get_path("platstdlib")).glob("lib-dynload/*.so")]
+    libraries = [*stdlib.glob("lib-dynload/*.so")]
     libraries += [path for source, _ in packages if source.suffix == ".so" for path in [source]]
     for library in _linked([python, *(program.resolve() for program in programs), *libraries]):
         file.add(Path(library).resolve(), library.lstrip("/"))
@@ -192,6 +204,10 @@ def _pack(file: tarfile.TarFile) -> None:
     temporary = tarfile.TarInfo("tmp")
     temporary.type, temporary.mode = tarfile.DIRTYPE, 0o1777
     file.addfile(temporary)
+
+
+def _needed(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    return None if _LEFT_OUT.search(f"/{info.name}") else info
 
 
 def _packages() -> Iterator[tuple[Path, str]]:

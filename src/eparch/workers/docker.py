@@ -60,6 +60,9 @@ _STARTING = 15.0
 _KILLED = 30.0
 """Seconds after which a killed container that is still there is given up."""
 
+_SIGKILL = 128 + 9
+"""Exit code of what was killed."""
+
 _REMEMBERED = 100
 """Jobs that are over and whose exit is still known."""
 
@@ -322,9 +325,14 @@ def _exit_of(last: Container | None, before: Container, stderr: str) -> Exit:
     if last is None:
         return Exit(code=None, stderr=stderr, reason="its container was removed while it ran")
     code, said = last.state.get("ExitCode"), str(last.state.get("Error") or "")
+    limit = f"its memory limit is {before.memory // 1024**2} MiB" if before.memory else ""
     if last.state.get("OOMKilled") and code:
-        limit = f", its limit is {before.memory // 1024**2} MiB" if before.memory else ""
-        return Exit(code=code, stderr=stderr, reason=f"it ran out of memory (exit code {code}{limit})")
+        told = f", {limit}" if limit else ""
+        return Exit(code=code, stderr=stderr, reason=f"it ran out of memory (exit code {code}{told})")
+    if code == _SIGKILL and limit:
+        # The engine may hear of it only after the end, or never.
+        reason = f"exit code {code}: it was killed, most likely because memory ran out; {limit}"
+        return Exit(code=code, stderr=stderr, reason=reason)
     reason = f"{explain_exit(code)} ({said})" if said else ""
     return Exit(code=code, stderr=stderr, reason=reason)
 

@@ -103,6 +103,11 @@ FAULTS = (
         "This user may not use the Docker engine",
         "add the user of the worker to the group 'docker', or set DOCKER_HOST to an engine of its own",
     ),
+    Fault(
+        r"operation not permitted",
+        "The engine may not run '{subject}' with the rights that the job asks for",
+        "leave 'privileged' and capabilities out, or use an engine that has these rights",
+    ),
     Fault(r"", "The Docker engine refused '{subject}'", "correct the job's variables by what it says"),
 )
 """Rows from the most special to the one that fits everything."""

@@ -42,9 +42,9 @@ class Output:
 
     def finish(self) -> str:
         """Read what is left of one that is over; the last lines of its standard error."""
+        self._over.set()
         for thread in self._threads:
-            thread.join(0.0 if self._over.is_set() else _LAST)
-            self._over.set()
+            thread.join(_LAST)
         for stream in self._streams:
             if not self._tty:
                 self._read(stream, follow=False)
