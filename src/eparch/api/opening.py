@@ -21,7 +21,6 @@ from eparch.orchestration.automations import Automations
 from eparch.orchestration.broadcast import Broadcast
 from eparch.orchestration.claims import Waiters
 from eparch.orchestration.heartbeats import Heartbeats
-from eparch.orchestration.heartbeats import Heartbeats
 from eparch.orchestration.keys import open_keyring
 from eparch.orchestration.readiness import Readiness
 from eparch.orchestration.scheduler import Scheduler
@@ -71,7 +70,6 @@ def opening(
                 ),
                 TaskLeases(settings.watchdog_seconds),
                 Readiness(),
-                Heartbeats(settings.heartbeat_silence_seconds),
                 Heartbeats(settings.heartbeat_silence_seconds),
                 automations,
                 actions,

@@ -186,14 +186,9 @@ def logs(
 
 
 def _show(session: Session, lines: list[Log]) -> None:
-    from eparch.cli.output import write
-    from eparch.cli.watch import line_of
+    from eparch.cli.watch import show_lines
 
-    if session.output.is_table:
-        for log in lines:
-            write(line_of(log, colored=session.output.colored))
-    else:
-        session.output.rows(lines, [], name=lambda log: log.id)
+    show_lines(session, lines)
 
 
 def _follow(session: Session, run: FlowRun, last: int | None, level: int | None) -> None:
