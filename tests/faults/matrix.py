@@ -10,6 +10,7 @@ import json
 import platform
 import random
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
@@ -292,6 +293,11 @@ def _try_many(
             print(f"{number} {database}: {step} / {fault}: {took:.1f} s, {mark}", flush=True)
 
 
+def _revision() -> str:
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or "no checkout"
+
+
 def table(found: dict[tuple[str, str, str], Counts], seconds: float, seed: int) -> str:
     """docs/reliability.md."""
     every = list(found.values())
@@ -310,7 +316,8 @@ def table(found: dict[tuple[str, str, str], Counts], seconds: float, seed: int) 
         f"start in a file. Leases are {LEASE:g} s here (30 s unless set): recovery takes a tenth of what it",
         "takes there.",
         "",
-        f"{datetime.now(UTC):%Y-%m-%d}, Eparch {__version__}, Python {platform.python_version()}, "
+        f"{datetime.now(UTC):%Y-%m-%d}, Eparch {__version__} ({_revision()}), "
+        f"Python {platform.python_version()}, "
         f"SQLite {sqlite3.sqlite_version}, {platform.system()}; {seconds:.0f} s, seeds from {seed}.",
         "",
         "| trials | cells | runs | starts | Crashed | twice | lost | stuck | leaked slots | orphans |",

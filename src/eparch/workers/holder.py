@@ -29,6 +29,9 @@ REST = 2.0
 GRACE = 20.0
 """Seconds that a job gets when nobody says how long."""
 
+TELLING = 3600.0
+"""Seconds for which it is tried to tell the end of a run while no worker and no server is there."""
+
 WAITING = 4 * 1024 * 1024
 """Bytes of output kept while nobody reads them; older output is dropped and that is said."""
 
@@ -399,7 +402,8 @@ class Holder:
 
     def _attend(self) -> None:
         """Let somebody look after the claim while no worker does."""
-        if self.attended or self._unattended is not None or self.spec["keep"] is None:
+        going = self._unattended is not None and self._unattended.is_alive()
+        if self.attended or going or self.told.is_set() or self.spec["keep"] is None:
             return
         from eparch.workers.unattended import look_after
 
@@ -409,7 +413,7 @@ class Holder:
     def _tell(self) -> None:
         """Stay until whoever looks after the run knows its end."""
         self.link.send(exit=self.code, stderr=self.stderr)
-        patience = time.monotonic() + (GRACE if self.spec["keep"] is None else float("inf"))
+        patience = time.monotonic() + (GRACE if self.spec["keep"] is None else TELLING)
         while not self.told.is_set():
             if not self.link.is_open and time.monotonic() > patience:
                 return
