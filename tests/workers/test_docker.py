@@ -285,6 +285,7 @@ class TestDocker(InfrastructureContract):
         seen = []
         thread = threading.Thread(target=lambda: seen.append(infrastructure.watch(handle)))
         thread.start()
+        assert next(engine.container(handle).logs(stream=True, follow=True)) == b"before\n"
         engine.restart()
         thread.join(90)
         assert seen
