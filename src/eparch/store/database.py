@@ -18,7 +18,7 @@ from eparch.store.statement import Note, Statement, Steps
 
 T = TypeVar("T")
 
-HEAD = "0012"
+HEAD = "0011"
 """The newest revision in ``migrations``."""
 
 
