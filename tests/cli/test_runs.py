@@ -253,7 +253,7 @@ def test_p16_p17_preview_and_slots(eparch, made, new_run):
     assert eparch("work-queue", "preview", "default", "-p", made.pool, "-o", "name").out.strip() == later
     done = eparch("work-pool", "slots", made.pool, "-o", "name")
     assert done.out.strip() == running
-    assert done.err == "1 of any number of slots are held.\n"
+    assert done.err == "1 slot is held; there is no limit.\n"
 
 
 def test_schedules(eparch, made):

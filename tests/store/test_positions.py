@@ -14,7 +14,7 @@ from eparch.core.events import Event
 from eparch.core.filters import READ_LOGS
 from eparch.core.model import new_id
 from eparch.core.records import LogCreate
-from eparch.store import positions, records
+from eparch.store import positions, records, where
 from eparch.store.database import Database, open_database
 from eparch.store.positions import BEGINNING, Place
 from eparch.store.statement import Steps
@@ -189,9 +189,9 @@ async def test_a_page_far_behind_is_the_same_as_one_of_many(
     await database.write(records.insert_logs, [line(f"{n % 7}", run) for n in range(40)], NOW)
     for sort in ("TIMESTAMP_ASC", "TIMESTAMP_DESC"):
         wanted = {"logs": {"flow_run_id": {"any_": [str(run)]}}, "sort": sort, "limit": 9, "offset": 20}
-        monkeypatch.setattr(records, "FAR", 1000)
+        monkeypatch.setattr(where, "FAR", 1000)
         near = await database.read(records.read_logs, READ_LOGS.parse(wanted))
-        monkeypatch.setattr(records, "FAR", 1)
+        monkeypatch.setattr(where, "FAR", 1)
         far = await database.read(records.read_logs, READ_LOGS.parse(wanted))
         assert far == near
         assert len(far) == 9

@@ -110,7 +110,8 @@ def show_holders(session: Session, endpoint: Endpoint[list[Holding]], limit: int
     ]
     session.output.rows(found, columns, name=lambda one: one.flow_run_id)
     if limit is None:
-        session.note(f"{len(found)} slots are held; there is no limit.")
+        held = "1 slot is" if len(found) == 1 else f"{len(found)} slots are"
+        session.note(f"{held} held; there is no limit.")
     else:
         session.note(f"{len(found)} of {limit} slots are held.")
 
