@@ -583,3 +583,18 @@ def test_importing_schedules_is_cheap() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_a_machine_without_time_zones_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import zoneinfo
+
+    monkeypatch.setitem(sys.modules, "tzdata", None)
+    zoneinfo.reset_tzpath(["/nowhere"])
+    zoneinfo.ZoneInfo.clear_cache()
+    try:
+        with pytest.raises(ScheduleInvalid, match="no time zone 'Europe/Oslo'") as caught:
+            check(CronSchedule(cron="0 6 * * *", timezone="Europe/Oslo"))
+    finally:
+        zoneinfo.reset_tzpath()
+    assert caught.value.why == "This machine has no database of time zones."
+    assert "pip install tzdata" in caught.value.fix

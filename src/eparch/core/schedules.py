@@ -145,10 +145,14 @@ def _zone(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        hint = did_you_mean(_short(name), available_timezones())
+        known = available_timezones()
+        hint = (
+            did_you_mean(_short(name), known) or "Use a name of the IANA database, such as 'Europe/Berlin'."
+        )
         raise ScheduleInvalid(
             f"There is no time zone {_short(name)!r}.",
-            fix=hint or "Use a name of the IANA database, such as 'Europe/Berlin'.",
+            why="" if known else "This machine has no database of time zones.",
+            fix=hint if known else "Install the system's package tzdata, or: pip install tzdata",
         ) from None
 
 
