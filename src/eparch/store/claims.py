@@ -93,6 +93,7 @@ def due_runs(scheduled_after: bool = False) -> sa.Select[Any]:
         )
     return chosen
 
+
 _DUE = Statement(due_runs())
 _DUE_AFTER = Statement(due_runs(scheduled_after=True))
 
