@@ -118,11 +118,11 @@ def test_settings_are_what_the_engine_takes():
         labels={"prefect.io/flow-id": "7"},
         container_create_kwargs={"user": "5", "image": "other", "volumes": ["/z"]},
     )
-    settings = settings_of(config, "/work", {"eparch.io/auto-remove": "true"})
+    settings = settings_of(config, "/job", {"eparch.io/auto-remove": "true"})
     assert settings["privileged"]
     assert settings["image"] == "me/flows:1"
     assert settings["user"] == "5"
-    assert settings["volumes"] == ["/work/data:/data", "named:/x", "/y:/y:ro", "/work:/here"]
+    assert settings["volumes"] == ["/job/data:/data", "named:/x", "/y:/y:ro", "/job:/here"]
     assert sorted(settings["environment"]) == ["A=b", "GONE"]
     assert settings["labels"] == {"io.prefect.flow-id": "7", "io.eparch.auto-remove": "true"}
 
