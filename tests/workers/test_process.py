@@ -302,3 +302,15 @@ def test_exit_codes_have_a_meaning():
     assert explain_exit(127) == "exit code 127: the command was not found"
     assert explain_exit(3) == "exit code 3"
     assert explain_exit(None) == "its exit code is not known"
+
+
+def test_w17_a_job_is_seen_while_it_becomes_another_program(tmp_path):
+    again = tmp_path / "again"
+    again.write_text(f"exec /bin/sh {again}\n")
+    process = subprocess.Popen(["/bin/sh", str(again)], env={descendants.MARK: "a=b"})
+    try:
+        seen = [descendants.environment_of(process.pid).get(descendants.MARK) for _ in range(2000)]
+    finally:
+        process.kill()
+        process.wait()
+    assert set(seen) == {"a=b"}

@@ -18,6 +18,9 @@ MARK = "_EPARCH_JOB"
 
 _STEP = 0.02
 
+_READINGS = 10
+"""Times that a process is asked for its environment which seems to have none."""
+
 _PROC = Path("/proc/self/environ").exists()
 
 
@@ -90,10 +93,7 @@ def children_of(pid: int) -> list[int]:
 def environment_of(pid: int) -> dict[str, str]:
     """The environment that a process began with, as far as it may be read; a zombie has none."""
     if _PROC:
-        try:
-            words = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
-        except OSError:
-            return {}
+        words = _environ(pid).decode(errors="replace").split("\0")
     else:
         words = _ps("eww", "-o", "command=", "-p", str(pid)).split()
     return {name: value for name, _, value in (word.partition("=") for word in words)}
@@ -114,6 +114,35 @@ def started(pid: int) -> str:
         return "" if not fields or fields[0] in "ZX" else fields[19]
     state, _, begun = _ps("-o", "stat=", "-o", "lstart=", "-p", str(pid)).strip().partition(" ")
     return "" if state.startswith("Z") else "".join(filter(str.isalnum, begun))
+
+
+def _environ(pid: int) -> bytes:
+    """The environment as the system keeps it; a process in the middle of execve(2) seems to have none for a
+    moment, and is asked again.
+    """
+    seen: bytes | None = b""
+    for _ in range(_READINGS):
+        seen = _read(pid, "environ")
+        if seen or seen is None or not _has_program(pid):
+            break
+        if becomes(lambda: _read(pid, "cmdline") != b"", 1.0):
+            # The arguments are there first, the environment follows at once.
+            time.sleep(0.001)
+    return seen or b""
+
+
+def _has_program(pid: int) -> bool:
+    """Whether it runs a program: neither over nor a thread of the kernel (PF_KTHREAD)."""
+    fields = _stat(pid)
+    return bool(fields) and fields[0] not in "ZX" and not int(fields[6]) & 0x00200000
+
+
+def _read(pid: int, name: str) -> bytes | None:
+    """A file of a process; None if it is gone or somebody else's."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return None
 
 
 def _stat(pid: int) -> list[str]:
