@@ -18,7 +18,7 @@ from eparch.store.statement import Note, Statement, Steps
 
 T = TypeVar("T")
 
-HEAD = "0011"
+HEAD = "0014"
 """The newest revision in ``migrations``."""
 
 
