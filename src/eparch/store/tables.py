@@ -26,6 +26,9 @@ from eparch.store.columns import Document, Flag, Id, Text, Time, metadata, recor
 from eparch.store.readiness_tables import ready_resource as ready_resource
 from eparch.store.task_tables import task_queue as task_queue
 from eparch.store.task_tables import task_worker as task_worker
+from eparch.store.version_tables import applied_plan as applied_plan
+from eparch.store.version_tables import deployment_head as deployment_head
+from eparch.store.version_tables import deployment_version as deployment_version
 from eparch.store.worker_tables import worker_instance as worker_instance
 from eparch.store.worker_tables import worker_log as worker_log
 
