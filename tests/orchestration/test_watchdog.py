@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 from tests.orchestration.world import FlowRunPolicy, S, World
 
+from eparch.core.errors import Unavailable
+from eparch.core.pools import ClaimRef, ClaimRuns, RenewClaims
 from eparch.core.states import State
-from eparch.orchestration import watchdog
+from eparch.orchestration import claims, watchdog
 from eparch.orchestration.watchdog import Watchdog
+from eparch.settings import load
 from eparch.store.runs import Stored
 
 pytestmark = pytest.mark.anyio
@@ -183,27 +187,132 @@ async def test_what_was_done_meanwhile_is_left_alone(world: World) -> None:
     assert len(await world.history(run)) == 4
 
 
-async def test_w17_claims_that_nobody_could_renew_get_time_after_the_server_was_away(world: World) -> None:
-    await world.pool()
-    run, _ = await running(world)
-    world.pass_seconds(3600)
-    dog = Watchdog(absence_seconds=15)
-    for _ in range(7):
-        await dog.run_once(world.database, world.now)
+class Renewing:
+    """A run whose holder renews three times a lease of 30 s while it lives and the server is there."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.dogs, self.since = world, [Watchdog(3, absence_seconds=30)], 0
+        self.run, self.token, self.lives = UUID(int=0), 0, True
+
+    async def begin(self) -> UUID:
+        await self.world.pool()
+        self.run, self.token = await running(self.world)
+        return self.run
+
+    async def pass_rounds(self, seconds: int, *, there: bool = True) -> None:
+        """Let this time pass; ``there``: a server answers and its watchdog goes its rounds."""
+        for _ in range(seconds):
+            self.world.pass_seconds(1)
+            self.since += 1
+            if there and self.lives and self.since >= 10:
+                ref = ClaimRef(flow_run_id=self.run, token=self.token)
+                body = RenewClaims(claims=[ref], lease_seconds=30)
+                await self.world.database.write(claims.renew, body, self.world.now)
+                self.since = 0
+            if there and int(self.world.now.timestamp()) % 3 == 0:
+                await self.dogs[-1].run_once(self.world.database, self.world.now)
+
+
+async def test_w17_what_lapsed_while_no_server_was_there_has_a_lease_to_come_back(world: World) -> None:
+    held = Renewing(world)
+    run = await held.begin()
+    await held.pass_rounds(20)
+    await held.pass_rounds(3600, there=False)
+    # The same server went on, or another process began: both must ask themselves who could have renewed.
+    for dog in (held.dogs[0], Watchdog(3, absence_seconds=30)):
+        held.dogs.append(dog)
+        held.since = 0
+        await held.pass_rounds(9)
         assert await world.state(run) == "Running"
-        world.pass_seconds(2)
-    world.pass_seconds(1)
-    await dog.run_once(world.database, world.now)
+        await held.pass_rounds(60)
+        assert await world.state(run) == "Running"
+        await held.pass_rounds(3600, there=False)
+
+
+async def test_w17_the_dead_are_crashed_a_lease_after_the_server_came_back(world: World) -> None:
+    held = Renewing(world)
+    run = await held.begin()
+    await held.pass_rounds(20)
+    held.lives = False
+    await held.pass_rounds(3600, there=False)
+    await held.pass_rounds(30)
+    assert await world.state(run) == "Running"
+    await held.pass_rounds(6)
     assert await world.state(run) == "Crashed"
 
 
-async def test_w17_a_leap_of_the_clock_crashes_nothing(world: World) -> None:
-    await world.pool()
-    dog = Watchdog(absence_seconds=15)
-    for _ in range(10):
-        await dog.run_once(world.database, world.now)
-        world.pass_seconds(2)
-    run, _ = await running(world)
-    world.pass_seconds(3600)
-    await dog.run_once(world.database, world.now)
+async def test_w17_a_second_server_that_takes_over_gives_a_lease_too(world: World) -> None:
+    held = Renewing(world)
+    run = await held.begin()
+    await held.pass_rounds(20)
+    # The first is gone, its lease of the duty runs for 15 s; the second takes over, then the first again.
+    for dog in (Watchdog(3, absence_seconds=30), held.dogs[0]):
+        await held.pass_rounds(25, there=False)
+        held.dogs.append(dog)
+        held.since = 0
+        await held.pass_rounds(40)
+        assert await world.state(run) == "Running"
+    held.lives = False
+    await held.pass_rounds(43)
+    assert await world.state(run) == "Crashed"
+
+
+async def test_w17_a_database_that_does_not_answer_is_an_absence(world: World) -> None:
+    held = Renewing(world)
+    run = await held.begin()
+    await held.pass_rounds(30)
+    real = world.database.scan
+
+    async def fail(*_: Any, **__: Any) -> Any:
+        raise Unavailable("no database")
+
+    world.database.scan = fail  # type: ignore[method-assign]
+    held.lives = False
+    for _ in range(12):
+        world.pass_seconds(3)
+        with pytest.raises(Unavailable):
+            await held.dogs[0].run_once(world.database, world.now)
+    world.database.scan = real  # type: ignore[method-assign]
+    await held.dogs[0].run_once(world.database, world.now)
     assert await world.state(run) == "Running"
+    held.lives, held.since = True, 0
+    await held.pass_rounds(60)
+    assert await world.state(run) == "Running"
+
+
+@pytest.mark.parametrize("leap", [3600, -3600, 90_000, -90_000])
+async def test_w17_a_leap_of_the_servers_clock_crashes_nothing_and_hides_nobody(
+    world: World, leap: int
+) -> None:
+    held = Renewing(world)
+    run = await held.begin()
+    await held.pass_rounds(31)
+    world.pass_seconds(leap)
+    await held.pass_rounds(60)
+    assert await world.state(run) == "Running"
+    # One that died before its next renewal is seen within two leases, not when the old time comes again.
+    world.pass_seconds(-leap)
+    held.lives = False
+    await held.pass_rounds(66)
+    assert await world.state(run) == "Crashed"
+
+
+async def test_w17_rounds_that_are_a_little_late_give_no_time(world: World) -> None:
+    held = Renewing(world)
+    run = await held.begin()
+    await held.pass_rounds(60)
+    held.lives = False
+    for _ in range(4):
+        await held.pass_rounds(6, there=False)
+        await held.dogs[0].run_once(world.database, world.now)
+    await held.pass_rounds(6)
+    assert await world.state(run) == "Crashed"
+
+
+def test_w17_with_the_settings_as_they_come_a_lost_machine_is_seen_within_30_seconds() -> None:
+    plain = load({}, Path())
+    # The claim was renewed just before everything died; then a whole round passes; then the round acts.
+    round_takes = 3.0
+    assert plain.lease_seconds + plain.watchdog_seconds + round_takes <= 30
+    asked = ClaimRuns(claim_id=UUID(int=1), worker_name="w", limit=1)
+    assert asked.lease_seconds == RenewClaims(claims=[]).lease_seconds == plain.lease_seconds

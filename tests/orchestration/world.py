@@ -160,7 +160,8 @@ class World:
 
     def request(self, limit: int = 10, **fields: Any) -> ClaimRuns:
         """What a worker asks."""
-        return ClaimRuns(**{"claim_id": new_id(), "worker_name": "worker", "limit": limit, **fields})
+        asked = {"claim_id": new_id(), "worker_name": "worker", "limit": limit, "lease_seconds": 30.0}
+        return ClaimRuns(**{**asked, **fields})
 
     async def claim(self, limit: int = 10, pool: str = "pool", **fields: Any) -> dict[UUID, int]:
         """Claim; the token of each run that was taken, in the order in which they were taken."""

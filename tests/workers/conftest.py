@@ -1,12 +1,20 @@
 import threading
 
 import pytest
+from tests.conftest import running_server
 from tests.workers.scripted import Scripted
 
 from eparch.settings import load
 from eparch.testing.infrastructure import FakeInfrastructure
 from eparch.workers import reporting
 from eparch.workers.worker import Worker, WorkerOptions
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A real server that soon after its start takes back what nobody renewed."""
+    with running_server(tmp_path_factory.mktemp("server"), EPARCH_LEASE_SECONDS="2") as running:
+        yield running
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ class Place:
         self.pipe = folder / "pipe"
         os.mkfifo(self.pipe)
         (folder / "flows.py").write_text(FLOWS)
-        self.env = {**server.env, "EPARCH_LEASE_SECONDS": "1", "EPARCH_HOME": str(folder / "home")}
+        self.env = {**server.env, "EPARCH_LEASE_SECONDS": "2", "EPARCH_HOME": str(folder / "home")}
         self.env["EPARCH_WORKER_ON_STOP"] = "cancel"
         template = ProcessInfrastructure.base_job_template
         body = WorkPoolCreate(name=self.pool, type="process", base_job_template=template)

@@ -66,7 +66,7 @@ def opening(
                 Watchdog(
                     settings.watchdog_seconds,
                     late_seconds=settings.late_after_seconds,
-                    absence_seconds=settings.lease_seconds / 2,
+                    absence_seconds=settings.lease_seconds,
                 ),
                 TaskLeases(settings.watchdog_seconds),
                 Readiness(),

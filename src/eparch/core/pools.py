@@ -211,7 +211,7 @@ class ClaimRuns(Body, frozen=True, kw_only=True):
     worker_name: Name
     work_queue_names: list[str] = []
     limit: Annotated[int, Meta(ge=0, le=1000)] = 1
-    lease_seconds: Annotated[float, Meta(gt=0, le=3600)] = 30.0
+    lease_seconds: Annotated[float, Meta(gt=0, le=3600)] = 24.0
     prefetch_seconds: Annotated[float, Meta(ge=0, le=86400)] = 0.0
     wait_seconds: Annotated[float, Meta(ge=0, le=60)] = 0.0
     holding: list[UUID] = []
@@ -250,7 +250,7 @@ class RenewClaims(Body, frozen=True, kw_only=True):
     """``POST /work_pools/{name}/claims/renew``."""
 
     claims: list[ClaimRef]
-    lease_seconds: Annotated[float, Meta(gt=0, le=3600)] = 30.0
+    lease_seconds: Annotated[float, Meta(gt=0, le=3600)] = 24.0
 
 
 class Renewed(Value, frozen=True, kw_only=True):

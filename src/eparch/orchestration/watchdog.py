@@ -41,8 +41,8 @@ class Watchdog:
         self, interval: float = 2.0, *, late_seconds: float = 15.0, cancelling_seconds: float = 300.0,
         absence_seconds: float = 0.0,
     ) -> None:  # fmt: skip
-        """All in seconds. ``absence_seconds`` is what holders of claims get to renew them after nobody
-        answered them: the server was not there, or its clock made a leap.
+        """All in seconds. ``absence_seconds`` is what holders get to renew what they hold after nobody
+        answered them: no server was there, its database was not, it stalled, or its clock made a leap.
         """
         self.interval = interval
         self.absence_seconds = absence_seconds
@@ -54,15 +54,25 @@ class Watchdog:
     async def run_once(self, database: Database, now: datetime) -> bool:
         """Act on everything that is out of time at ``now``."""
         acted = False
+        leap = self._leap_back(now)
+        if leap:
+            await database.write(claims.shift_back, now + leap, leap)
         if not self._was_away(now):
-            lost = await database.scan(claims.lapsed, now, BATCH)
-            acted = await self._each(database, lost, self._lapsed, now)
+            acted = await self._take_back(database, now)
         since = now - timedelta(seconds=self.late_seconds)
         overdue = await database.scan(runs.overdue, since, BATCH)
         acted = await self._each(database, overdue, self._late, now) or acted
         await self._sweep(database, StateType.PAUSED, now, self._paused, now)
         since = now - timedelta(seconds=self.cancelling_seconds)
         await self._sweep(database, StateType.CANCELLING, since, self._cancelling, now)
+        # Only a round that came to its end shows that the database answers.
+        self._seen = now
+        return acted
+
+    async def _take_back(self, database: Database, now: datetime) -> bool:
+        """Act on every lease that was not renewed; whether there may be more."""
+        lost = await database.scan(claims.lapsed, now, BATCH)
+        acted = await self._each(database, lost, self._lapsed, now)
         if await database.scan(concurrency.any_lapsed, now):
             await database.write(concurrency.drop_lapsed, now)
         if await database.scan(claims.any_lapsed_slot, now):
@@ -70,13 +80,19 @@ class Watchdog:
         return acted
 
     def _was_away(self, now: datetime) -> bool:
-        """Whether it is too early to say who has not renewed a claim (row W17)."""
+        """Whether it is too early to say who has not renewed a lease (row W17).
+
+        A holder renews three times a lease: it misses none while the rounds are a quarter of one apart.
+        """
         absence = timedelta(seconds=self.absence_seconds)
-        longest = max(absence / 2, timedelta(seconds=3 * self.interval))
+        longest = max(absence / 4, timedelta(seconds=3 * self.interval))
         if self._seen is None or not timedelta(0) <= now - self._seen <= longest:
             self._back = now
-        self._seen = now
         return timedelta(0) <= now - self._back < absence
+
+    def _leap_back(self, now: datetime) -> timedelta:
+        """By how much the clock was set back since the last round; leases by the old time last too long."""
+        return max(self._seen - now, timedelta(0)) if self._seen is not None else timedelta(0)
 
     async def _sweep(
         self, database: Database, type_: StateType, before: datetime, due: Due, now: datetime

@@ -222,7 +222,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "PREFECT_API_SERVICES_LATE_RUNS_LOOP_SECONDS",
             least=0.01,
         ),
-    ] = 5.0
+    ] = 3.0
     late_after_seconds: Annotated[
         float,
         _row(
@@ -297,8 +297,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 10.0
     lease_seconds: Annotated[
-        float, _row("Seconds that a worker holds a run before it has to renew.", least=1, most=3600)
-    ] = 30.0
+        float,
+        _row(
+            "Seconds that a worker holds a run before it has to renew; with the rounds of the watchdog it is "
+            "how soon a run whose machine died is Crashed.",
+            least=1,
+            most=3600,
+        ),
+    ] = 24.0
 
     # What people see
     log_level: Annotated[LogLevel, _row("Least level that is logged.", "PREFECT_LOGGING_LEVEL")] = "INFO"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -97,6 +97,18 @@ def due_runs(scheduled_after: bool = False) -> sa.Select[Any]:
 _DUE = Statement(due_runs())
 _DUE_AFTER = Statement(due_runs(scheduled_after=True))
 
+_WITH_DUE = Statement(
+    sa.select(_queue.c.id).where(
+        AnyOf(_queue.c.id, "queues"),
+        # Not "exists", which PostgreSQL would make a join that reads every due run.
+        sa.select(_run.c.id)
+        .where(_run.c.work_queue_id == _queue.c.id, CONDITIONS["is_scheduled"], CONDITIONS["is_due"])
+        .limit(sa.literal_column("1"))
+        .scalar_subquery()
+        .is_not(None),
+    )
+)
+
 _NEXT = Statement(
     sa.select(sa.func.min(_run.c.next_scheduled_start_time).label("next_scheduled_start_time")).where(
         _SCHEDULED,
@@ -151,6 +163,16 @@ _RENEW = Statement(
     )
     .values(lease_until=param("lease_until", _claim.c.lease_until))
     .returning(_claim.c.flow_run_id)
+)
+_AFTER = Statement(
+    sa.select(_claim.c.flow_run_id, _claim.c.lease_until)
+    .where(_claim.c.lease_until > param("after", _claim.c.lease_until))
+    .with_for_update()
+)
+_SET_LEASE = Statement(
+    sa.update(_claim)
+    .where(_claim.c.flow_run_id == param("key_flow_run_id", _claim.c.flow_run_id))
+    .values(lease_until=param("lease_until", _claim.c.lease_until))
 )
 _TO_CANCEL = Statement(
     sa.select(_run.c.id).where(
@@ -306,4 +328,12 @@ def lapsed(before: datetime, limit: int) -> Steps[list[UUID]]:
 def to_cancel(run_ids: Sequence[UUID]) -> Steps[list[UUID]]:
     """Which of these runs are to be cancelled."""
     found = yield _TO_CANCEL(ids=list(run_ids))
+def shift_back(after: datetime, leap: timedelta) -> Steps[None]:
+    """Let leases that last beyond ``after`` end ``leap`` earlier: they were given by a clock that was set
+    back since.
+    """
+    for run_id, lease_until in (yield _AFTER(after=after)):
+        yield _SET_LEASE(key_flow_run_id=run_id, lease_until=lease_until - leap)
+
+
     return [row[0] for row in found]

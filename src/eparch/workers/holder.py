@@ -332,7 +332,8 @@ class Holder:
             elif "stop" in message:
                 self.stop(float(message["stop"]))
             elif "renewed" in message:
-                self.renewed = time.monotonic()
+                # What counts is when it was asked: the lease may have begun as early as that.
+                self.renewed = max(self.renewed, float(message["renewed"]))
             elif "seen" in message:
                 self._output.seen(message["seen"])
             elif "known" in message:

@@ -19,6 +19,7 @@ from msgspec.structs import asdict
 from eparch.core.errors import InfrastructureError, NotFound, did_you_mean
 from eparch.core.infrastructure_types import InfrastructureType, shipped_template
 from eparch.core.model import Json, Value
+from eparch.settings import Settings
 
 logger = logging.getLogger("eparch.worker")
 
@@ -72,7 +73,7 @@ class Infrastructure(ABC, Generic[Config]):
     - ``labels_of`` gives back the labels of such a job. ``adopt`` makes it this instance's own, if nobody
       who lives looks after it: then ``watch`` tells its exit and shows what it wrote meanwhile, and ``stop``
       ends it. A type that leaves them as they are here has jobs that end with their worker's lease.
-    - ``renewed`` says that a worker has just renewed the claims of these jobs; a type whose jobs have a
+    - ``renewed`` says that a worker has renewed the claims of these jobs; a type whose jobs have a
       holder tells it, so that it knows when it has to do that itself (row W17).
 
     Everything else that can go wrong is an ``InfrastructureError`` that says what to do.
@@ -85,6 +86,10 @@ class Infrastructure(ABC, Generic[Config]):
     """One or two sentences for people who choose a type."""
     base_job_template: ClassVar[dict[str, Json]]
     """What a new pool of this type begins with: ``variables`` and ``job_configuration`` (row P2)."""
+
+    def prepare(self, settings: Settings) -> None:
+        """A worker begins to serve: whatever makes later starts fast is made now. Must not wait, nor fail."""
+        return
 
     @abstractmethod
     def render(self, job: Mapping[str, Json]) -> Config:
@@ -130,8 +135,8 @@ class Infrastructure(ABC, Generic[Config]):
         """
         return False
 
-    def renewed(self, handles: Sequence[str]) -> None:
-        """The claims of these jobs were renewed just now."""
+    def renewed(self, handles: Sequence[str], asked: float) -> None:
+        """The claims of these jobs were renewed; ``asked`` is ``time.monotonic()`` before that was asked."""
         return
 
     def close(self) -> None:

@@ -159,12 +159,12 @@ class ProcessInfrastructure(Infrastructure[ProcessJob]):
             self._jobs[handle] = job
         return job is not None
 
-    def renewed(self, handles: Sequence[str]) -> None:
-        """Tell the holders."""
+    def renewed(self, handles: Sequence[str], asked: float) -> None:
+        """Tell the holders, whose monotonic clock is the same machine's."""
         for handle in handles:
             job = self._jobs.get(handle)
             if job is not None:
-                job.say(renewed=True)
+                job.say(renewed=asked)
 
     def close(self) -> None:
         """Leave the jobs to their holders, as a worker does that dies."""

@@ -41,6 +41,10 @@ MOST = 100
 """Runs taken at once by a worker without a limit."""
 
 
+ANSWER = 1 / 6
+"""Part of a lease for which the answer to a renewal is waited: there is time for three before it lapses."""
+
+
 class Sender(Protocol):
     """Sends calls; ``eparch.client.http.Client`` is one."""
 
@@ -108,7 +112,9 @@ class Claims:
     def renew(self, claims: list[ClaimRef]) -> Renewed:
         """All of them in one request."""
         body = RenewClaims(claims=claims, lease_seconds=self.lease)
-        return self.sender.send(calls.renew_claims(name=self.pool, body=body), timeout=self.lease / 3)
+        return self.sender.send(
+            calls.renew_claims(name=self.pool, body=body), timeout=max(self.lease * ANSWER, 1.0)
+        )
 
     def _claim(self, claim_id: UUID, limit: int, holding: Sequence[UUID]) -> Work:
         body = ClaimRuns(

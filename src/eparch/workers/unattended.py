@@ -83,10 +83,10 @@ class _Care:
         lost = False
         if self.run.token is not None:
             ref = ClaimRef(flow_run_id=self.run.id, token=self.run.token)
-            body = RenewClaims(claims=[ref], lease_seconds=self.keep["lease"])
+            body, asked = RenewClaims(claims=[ref], lease_seconds=self.keep["lease"]), time.monotonic()
             lost = bool(self.sender.send(calls.renew_claims(name=self.keep["pool"], body=body)).lost)
             if not lost:
-                self.holder.renewed = time.monotonic()
+                self.holder.renewed = asked
         if self.reason is not None:
             return
         try:
