@@ -311,9 +311,6 @@ class Worker:
             pause = _TICK if time.monotonic() - asked < _TICK else 0.0
             self.stopping.wait(max(self.source.pause, pause))
 
-    def _keep_alive(self) -> None:
-        """Renew the claims three times a lease, say that the worker is there."""
-        renew_every, beat_every = self.settings.lease_seconds / 3, self.settings.worker_heartbeat_seconds
     def _keep_claims(self) -> None:
         """Renew the claims three times a lease, sooner after a failure; waits for nothing else (row W17)."""
         every = self.settings.lease_seconds / 3
@@ -325,13 +322,13 @@ class Worker:
                 due = begun + every if kept else time.monotonic() + retry_after(every)
             time.sleep(min(_TICK, every / 4))
 
-        renewed = beaten = time.monotonic()
+    def _keep_alive(self) -> None:
+        """Say that the worker is there, and take over jobs whose worker is not."""
+        beat_every = self.settings.worker_heartbeat_seconds
+        beaten = time.monotonic()
         shown: set[UUID] = set()
         while not (self.stopping.is_set() and not self.supervisor.holding()):
             now = time.monotonic()
-            if now - renewed >= renew_every:
-                renewed = now
-                self._try(self._renew)
             held = {one.run.id for one in self.supervisor.holding()}
             changed = held != shown and now - beaten >= WRITE_EVERY.total_seconds()
             if self._news.is_set() or changed or now - beaten >= beat_every:
@@ -340,7 +337,7 @@ class Worker:
                 self._try(self._beat)
                 if self.slots.is_open:
                     self._try(self.supervisor.adopt)
-            self._news.wait(min(_TICK, renew_every))
+            self._news.wait(_TICK)
 
     # Steps of the loops
 
