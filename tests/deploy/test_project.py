@@ -473,6 +473,8 @@ deployments:
     triggers:
       - enabled: "{{ $PAUSED }}"
         parameters: {id: "{{ event.id | upper }}"}
+build:
+  - my.own.function: {}
 """
 
 
@@ -522,9 +524,9 @@ def test_a_rendered_value_of_the_wrong_type_is_refused() -> None:
 
 
 def test_filters_are_refused_with_their_place() -> None:
-    deployment, project = one('    parameters: {a: "x {{ y | default(1) }}"}\n')
-    with pytest.raises(SourceErrors, match=r"prefect\.yaml:4:24: .*filter"):
-        render_deployment(project, deployment, lookup)
+    error = in_deployment('    parameters: {a: "x {{ y | default(1) }}"}\n')
+    assert error.position == "prefect.yaml:4:24"
+    assert "filter" in error.message
 
 
 def test_files_are_read(tmp_path: Path) -> None:

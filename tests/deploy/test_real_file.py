@@ -30,7 +30,7 @@ def lookup(found: Placeholder) -> Any:
     outputs = {"build-image": {"image": "registry.example.com/shop:1"}, "clone": {"directory": "shop"}}
     known = {
         Kind.OUTPUT: outputs,
-        Kind.ENV: {"REGION": "eu", "PAUSED": "true"},
+        Kind.ENV: {"REGION": "eu", "PAUSED": "true", "GIT_SHA": "abc"},
         Kind.VARIABLE: {"shop_depth": 3},
     }
     return find(known[found.kind], found.key) if found.kind in known else UNSET

@@ -49,6 +49,17 @@ def mistakes(text: str) -> tuple[SourceError, ...]:
         ("<<: 3\n", "1:1", "'<<' takes a mapping", ""),
         ("a: .inf\n", "1:4", "not a number that can be stored", ""),
         ("a: \x01\n", "1", "not valid YAML", ""),
+        ('a: "C:\\Users\\x"\n', "1:9", "backslash stands in double quotes", "single quotes"),
+        ('a: "\\d+"\n', "1:6", "backslash stands in double quotes", "single quotes"),
+        ("a: [1,2\nb: 3\n", "1:4", "'[' is not closed", "line 2"),
+        ("a: 1\r\nb: {x\r\nc: 2\r\n", "2:4", "'{' is not closed", "line 3"),
+        ("a: 1\r\n b: 2\r\n", "2:2", "not aligned", "column 2, the lines above in column 1"),
+        ("a: 1\nb\n", "2:1", "has no ':'", "'key: value'"),
+        ("key\nb: 1\n", "2:2", "line above has no ':'", "'key: value'"),
+        ("a: 'it's'\n", "1:8", "after a closing quote", "'it''s'"),
+        ('a: "{{ x }}" b\n', "1:14", "after a closing quote", "quote the whole text"),
+        ("a: - b\n", "1:4", "'- ' stands behind a key", "next line"),
+        ("a: 1\n\tb: 1\n", "2:1", "tab", "use spaces"),
     ],
 )
 def test_each_mistake_has_its_own_message(text: str, position: str, message: str, help_: str) -> None:

@@ -123,3 +123,29 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "prefect_azure.deployments.steps.pull_from_azure_blob_storage": ("container", *_STORAGE),
 }
 """What a shipped step takes (features 1.5); one that takes any further argument is not listed."""
+
+OUTPUTS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        (_HOME + name for name in ("set_working_directory", "git_clone", "pull_with_block")), ("directory",)
+    ),
+    _HOME + "pull_from_remote_storage": ("directory",),
+    **dict.fromkeys(
+        (_HOME + name for name in ("run_shell_script", "pip_install_requirements")), ("stdout", "stderr")
+    ),
+    "prefect_docker.deployments.steps.build_docker_image": (
+        "image_name",
+        "tag",
+        "image",
+        "image_id",
+        "additional_tags",
+    ),
+    "prefect_docker.deployments.steps.push_docker_image": ("image_name", "tag", "image", "additional_tags"),
+    **dict.fromkeys((n for n in SHIPPED if n.endswith(("push_to_s3", "push_to_gcs"))), ("bucket", "folder")),
+    **dict.fromkeys(
+        (n for n in SHIPPED if n.endswith(("pull_from_s3", "pull_from_gcs"))),
+        ("bucket", "folder", "directory"),
+    ),
+    "prefect_azure.deployments.steps.push_to_azure_blob_storage": ("container", "folder"),
+    "prefect_azure.deployments.steps.pull_from_azure_blob_storage": ("container", "folder", "directory"),
+}
+"""What a shipped step gives (features 1.5, "Steps shipped")."""

@@ -16,8 +16,9 @@ import msgspec
 
 from eparch.core.crash_retries import DEFAULT_DELAY, LONGEST_DELAY, MOST, CrashRetries
 from eparch.core.deployments import CollisionStrategy, ConcurrencyOptions, DeploymentScheduleCreate
-from eparch.core.errors import NotFound, SourceError, SourceErrors, TemplateInvalid, did_you_mean
+from eparch.core.errors import NotFound, SourceError, SourceErrors, TemplateInvalid
 from eparch.core.model import UNSET, Json, Value
+from eparch.core.step_names import OUTPUTS
 from eparch.core.templates import (
     RESOLVABLE,
     Kind,
@@ -29,6 +30,7 @@ from eparch.core.templates import (
     render,
 )
 from eparch.deploy.findings import Fields, Findings, as_text, is_blank, kind_of
+from eparch.deploy.outputs import Judge, Outputs, absent, placed, with_later
 from eparch.deploy.schedules import read_schedules
 from eparch.deploy.source import Document, Note, Position, load, parse
 from eparch.deploy.steps import Step, read_steps
@@ -46,6 +48,7 @@ from eparch.deploy.triggers import read_triggers
 _NAME = re.compile(r"[^/%&><\x00]{1,255}")
 _GRACE = (60, 86400)
 _IN_PULL = frozenset({Kind.OUTPUT})
+_ENVIRONMENT = frozenset({Kind.ENV})
 
 
 class WorkPoolChoice(Value, frozen=True, kw_only=True):
@@ -123,7 +126,9 @@ class Project(Value, frozen=True, kw_only=True):
         chosen = self.deployments if selected is None else list(selected)
         errors = [*self.errors, *(error for deployment in chosen for error in deployment.errors)]
         if errors:
-            raise SourceErrors(sorted(errors, key=lambda error: (error.line, error.column)))
+            # Steps that several deployments share are wrong in each of them, and are told once.
+            distinct = {(error.line, error.column, error.message): error for error in errors}
+            raise SourceErrors(sorted(distinct.values(), key=lambda error: (error.line, error.column)))
 
     def steps(self, section: str, deployment: ProjectDeployment) -> list[Step] | None:
         """The ``build``, ``push`` or ``pull`` steps of a deployment: its own, else the project's."""
@@ -180,13 +185,18 @@ def examine(document: Document, *, lenient: bool = False) -> Project:
     required = fields.mapping("required_inputs") or {}
     if required:
         findings.note(("required_inputs",), "this is a recipe: 'eparch init' asks for its inputs")
+    name, description = fields.text("name"), fields.text("description")
+    shared = {section: read_steps(data.get(section), (section,), findings) for section in SECTIONS}
+    judge = Judge(document)
+    if not required:
+        deployments = [_judged(deployment, shared, judge) for deployment in deployments]
+        if not deployments:
+            findings.errors += judge.judge(shared, ())
     return Project(
-        name=fields.text("name"),
-        description=fields.text("description"),
+        name=name,
+        description=description,
         required_inputs=required,
-        build=read_steps(data.get("build"), ("build",), findings),
-        push=read_steps(data.get("push"), ("push",), findings),
-        pull=read_steps(data.get("pull"), ("pull",), findings),
+        **shared,
         deployments=deployments,
         notes=sorted(findings.notes, key=lambda note: (note.position.line, note.position.column)),
         errors=tuple(findings.errors),
@@ -215,21 +225,32 @@ def render_deployment(
         _refuse_unresolved(value, path, lookup, kinds, known, findings)
         if not findings.errors:
             _put(raw, part, render(value, lookup, kinds=kinds))
-    pull = project.steps("pull", deployment)
+    _refuse_absent_environment(project, deployment, lookup, findings)
+    pull, in_job, steps = project.steps("pull", deployment), Outputs(), []
     for step in pull or ():
-        _refuse_unresolved(step.arguments, step.path, lookup, _IN_PULL, known, findings)
+        look_up = with_later(lookup, in_job)
+        _refuse_unresolved(step.arguments, step.path, look_up, _IN_PULL, known, findings)
+        if not findings.errors:
+            arguments = render(step.arguments, look_up, kinds=_IN_PULL, unescape=False)
+            steps.append(msgspec.structs.replace(step, arguments=arguments))
+        in_job = in_job.copy()
+        in_job.add(step)
     if findings.errors:
         raise SourceErrors(findings.errors)
     rendered = _type(raw, deployment.path, findings, final=True)
     if findings.errors:
         raise SourceErrors(findings.errors)
-    steps = pull and [_rendered(step, lookup) for step in pull]
-    return msgspec.structs.replace(rendered, pull=steps)
+    return msgspec.structs.replace(rendered, pull=None if pull is None else steps)
 
 
-def _rendered(step: Step, lookup: Lookup) -> Step:
-    arguments = render(step.arguments, lookup, kinds=_IN_PULL, unescape=False)
-    return msgspec.structs.replace(step, arguments=arguments)
+def _refuse_absent_environment(
+    project: Project, deployment: ProjectDeployment, lookup: Lookup, findings: Findings
+) -> None:
+    """Build and push steps find their environment, which a function of the project may set for later ones."""
+    for step in (*(project.steps("build", deployment) or ()), *(project.steps("push", deployment) or ())):
+        _refuse_unresolved(step.arguments, step.path, lookup, _ENVIRONMENT, (), findings)
+        if step.function not in OUTPUTS:
+            return
 
 
 def _items(value: Json, findings: Findings) -> Iterator[tuple[int, dict[str, Json]]]:
@@ -258,6 +279,16 @@ def _examine_deployment(item: dict[str, Json], path: Path, findings: Findings) -
     deployment = _type(raw, path, own, final=False)
     findings.notes += own.notes
     return _with_errors(deployment, own.errors)
+
+
+def _judged(
+    deployment: ProjectDeployment, shared: dict[str, list[Step] | None], judge: Judge
+) -> ProjectDeployment:
+    """``deployment`` with the mistakes in its placeholders, and in those of the steps that it has."""
+    own = {section: getattr(deployment, section) for section in SECTIONS}
+    steps = {section: shared[section] if own[section] is None else own[section] for section in SECTIONS}
+    parts = [((*deployment.path, *part), _get(deployment.raw, part)) for part, _ in _parts(deployment.raw)]
+    return _with_errors(deployment, judge.judge(steps, parts))
 
 
 def _with_errors(deployment: ProjectDeployment, errors: Iterable[SourceError]) -> ProjectDeployment:
@@ -461,9 +492,9 @@ def _refuse_unresolved(
         if found.kind not in kinds:
             continue
         if found.kind is Kind.FILTER:
-            findings.errors.append(_placed(refuse_filter(found), found, path, findings.document))
+            findings.errors.append(placed(refuse_filter(found), found, path, findings.document))
         elif (error := _missing(found, lookup, known)) is not None:
-            findings.errors.append(_placed(error, found, path, findings.document))
+            findings.errors.append(placed(error, found, path, findings.document))
 
 
 def _missing(found: Placeholder, lookup: Lookup, known: Collection[str]) -> TemplateInvalid | None:
@@ -478,18 +509,9 @@ def _unresolved(found: Placeholder, known: Collection[str]) -> TemplateInvalid:
     if found.kind is Kind.ENV:
         return TemplateInvalid(message, why=f"the environment has no '{found.key}'", fix=f"set {found.key}")
     if found.kind is Kind.OUTPUT:
-        why = "no step that ran has this output"
-        environment, braces = f"'{{{{ ${found.name} }}}}'", f"'{{{{{found.text}}}}}'"
-        fix = did_you_mean(found.name, known) or f"for the environment write {environment}, for text {braces}"
-        return TemplateInvalid(message, why=why, fix=fix)
+        return absent(found, known, why="no step that ran has this output")
     return TemplateInvalid(
         message,
         why=f"a {found.kind.value} cannot be read here yet",
         fix="use an environment variable instead: '{{ $NAME }}'",
     )
-
-
-def _placed(error: TemplateInvalid, found: Placeholder, path: Path, document: Document) -> TemplateInvalid:
-    place = document.find((*path, *found.path), found.text, found.start)
-    error.file, error.line, error.column = place.file, place.line, place.column
-    return error

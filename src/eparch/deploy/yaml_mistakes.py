@@ -60,10 +60,10 @@ def explain(text: str, file: str, error: Any) -> SourceError:
         if found is not None:
             at, message, why, fix = found
             return SourceError(message, file=file, line=near + 1, column=at + 1, why=why, fix=fix)
-    if "quoted scalar" in str(error.context) and error.context_mark is not None:
-        start = error.context_mark
-        message = "A quote is not closed"
-        return SourceError(message, file=file, line=start.line + 1, column=start.column + 1, fix="close it")
+    opened = _opened(error, line)
+    if opened is not None:
+        mark, message, why, fix = opened
+        return SourceError(message, file=file, line=mark.line + 1, column=mark.column + 1, why=why, fix=fix)
     message, why, fix = _by_problem(error, line, column, lines)
     if message.startswith("This line"):
         column = len(lines[line]) - len(lines[line].lstrip())
@@ -106,6 +106,30 @@ def _is_quoted(before: str) -> bool:
     return "#" in before or before.count('"') % 2 == 1 or before.count("'") % 2 == 1
 
 
+def _opened(error: Any, line: int) -> tuple[Any, str, str, str] | None:
+    """What began at one place and went wrong at another: the place to blame, message, why, fix."""
+    context, problem, start = str(error.context or ""), str(error.problem or ""), error.context_mark
+    if start is None:
+        return None
+    if "escape" in problem or "expected escape sequence" in problem:
+        why = r"in double quotes '\' begins an escape, as in '\n'"
+        return (
+            error.problem_mark,
+            "A backslash stands in double quotes",
+            why,
+            r"use single quotes, or write '\\'",
+        )
+    if "quoted scalar" in context:
+        return start, "A quote is not closed", "", "close it"
+    if "parsing a flow" in context and problem.startswith("expected ','"):
+        bracket = "[" if "sequence" in context else "{"
+        return start, f"The '{bracket}' is not closed", f"line {line + 1} still belongs to it", "close it"
+    if "could not find expected ':'" in problem:
+        fix = "write 'key: value', or '- ' before an item of a list"
+        return start, "This line has no ':'", "", fix
+    return None
+
+
 def _by_problem(error: Any, line: int, column: int, lines: list[str]) -> tuple[str, str, str]:
     """Message, why and fix by what the parser met."""
     problem = str(error.problem or "")
@@ -118,6 +142,11 @@ def _by_problem(error: Any, line: int, column: int, lines: list[str]) -> tuple[s
     indented = len(written) - len(written.lstrip())
     if column == indented and ("block end" in problem or "not allowed here" in problem):
         return _misaligned(line, indented, lines)
+    if "found '<scalar>'" in problem and written[:column].rstrip().endswith(("'", '"')):
+        fix = "quote the whole text; a quote within is written twice: 'it''s'"
+        return "Text stands after a closing quote", "", fix
+    if "sequence entries are not allowed" in problem:
+        return "A '- ' stands behind a key", "", "begin the list on the next line, or quote the text"
     if "mapping values are not allowed" in problem:
         if line and _KEY.fullmatch(written[:column]):
             return _misaligned(line, indented, lines)
@@ -142,6 +171,9 @@ def _misaligned(line: int, indented: int, lines: list[str]) -> tuple[str, str, s
             if not above[-1]:
                 break
     nearest = min(above, key=lambda column: (abs(column - indented), -column), default=0)
+    previous = lines[line - 1].strip()
+    if nearest == indented and ":" not in previous and not previous.startswith("- "):
+        return "The line above has no ':'", "", "write 'key: value'"
     if nearest == indented:
         why = "a list and the keys of a mapping stand at the same column"
         return "This line does not belong to the ones above", why, "indent one of the two"
