@@ -380,6 +380,7 @@ def create_app(
         automations,
         blocks,
         concurrency,
+        deploying,
         deployments,
         event_pages,
         events,

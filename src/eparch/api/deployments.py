@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 from uuid import UUID
 
+from eparch.api.deploying import change_of
 from eparch.api.request import Answer, Request, created, found
 from eparch.api.router import handles
 from eparch.core import calls
@@ -73,7 +74,7 @@ async def delete_flow(request: Request, id: UUID) -> None:
 @handles(calls.create_deployment)
 async def create_deployment(request: Request, body: DeploymentCreate) -> Answer:
     """Make the deployment (201), or replace the one of the same flow and name (200)."""
-    made, fresh = await request.write(changes.create_deployment, body, request.now)
+    made, fresh = await request.write(changes.create_deployment, body, request.now, change_of(request))
     return created(shown(request, made), fresh)
 
 
@@ -103,7 +104,8 @@ async def read_deployment_by_name(request: Request, flow_name: str, deployment_n
 async def update_deployment(request: Request, id: UUID, body: DeploymentUpdate) -> None:
     """Change what the body names."""
     of_stock = request.stock_version is not None
-    await request.write(changes.update_deployment, id, body, request.now, of_stock=of_stock)
+    change = change_of(request)
+    await request.write(changes.update_deployment, id, body, request.now, change, of_stock=of_stock)
 
 
 @handles(calls.delete_deployment)
@@ -151,13 +153,15 @@ async def _create_run(request: Request, id: UUID, body: DeploymentFlowRunCreate)
 @handles(calls.pause_deployment)
 async def pause_deployment(request: Request, id: UUID) -> None:
     """Let its schedules make no more runs, and delete those that they have made for later."""
-    await request.write(changes.update_deployment, id, DeploymentUpdate(paused=True), request.now)
+    patch = DeploymentUpdate(paused=True)
+    await request.write(changes.update_deployment, id, patch, request.now, change_of(request))
 
 
 @handles(calls.resume_deployment)
 async def resume_deployment(request: Request, id: UUID) -> None:
     """Let its schedules make runs again."""
-    await request.write(changes.update_deployment, id, DeploymentUpdate(paused=False), request.now)
+    patch = DeploymentUpdate(paused=False)
+    await request.write(changes.update_deployment, id, patch, request.now, change_of(request))
 
 
 @handles(calls.plan_deployment_runs)
@@ -198,7 +202,7 @@ async def create_deployment_schedules(
     request: Request, id: UUID, body: list[DeploymentScheduleCreate]
 ) -> Any:
     """Add schedules to the deployment."""
-    return await request.write(changes.create_schedules, id, body, request.now)
+    return await request.write(changes.create_schedules, id, body, request.now, change_of(request))
 
 
 @handles(calls.update_deployment_schedule)
@@ -206,10 +210,11 @@ async def update_deployment_schedule(
     request: Request, id: UUID, schedule_id: UUID, body: DeploymentScheduleUpdate
 ) -> None:
     """Change what the body names."""
-    await request.write(changes.update_schedule, id, schedule_id, body, request.now)
+    change = change_of(request)
+    await request.write(changes.update_schedule, id, schedule_id, body, request.now, change)
 
 
 @handles(calls.delete_deployment_schedule)
 async def delete_deployment_schedule(request: Request, id: UUID, schedule_id: UUID) -> None:
     """Delete a schedule and the runs that it planned."""
-    await request.write(changes.delete_schedule, id, schedule_id, request.now)
+    await request.write(changes.delete_schedule, id, schedule_id, request.now, change_of(request))

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from eparch.core.deployment_versions import KEPT
 from eparch.core.errors import SettingInvalid
 from eparch.core.filters import MAX_LIMIT
 from eparch.core.worker_instances import Keeping
@@ -57,6 +58,8 @@ class Policy:
     """Seconds without a request after which the server stops; 0 is never."""
     keeping: Keeping = field(default_factory=Keeping)
     """When a worker is gone, and when it is forgotten."""
+    versions_kept: int = KEPT
+    """Of each deployment."""
     shown: Mapping[str, str] = field(default_factory=dict)
     """The settings as anybody who may ask may see them, secrets masked."""
 
@@ -83,6 +86,7 @@ class Policy:
             admin_version=settings.admin_version,
             database_kind=settings.database_url.partition(":")[0].partition("+")[0],
             idle_seconds=idle_seconds,
+            versions_kept=settings.deployment_versions_kept,
             keeping=Keeping(settings.worker_missed_heartbeats, settings.worker_forget_seconds),
         )
 

@@ -18,6 +18,7 @@ from eparch.core.endpoints.artifacts import *
 from eparch.core.endpoints.automations import *
 from eparch.core.endpoints.blocks import *
 from eparch.core.endpoints.concurrency import *
+from eparch.core.endpoints.deploying import *
 from eparch.core.endpoints.deployments import *
 from eparch.core.endpoints.events import *
 from eparch.core.endpoints.explaining import *

@@ -6,10 +6,12 @@ The row is looked at before and after; what it shows is what is told. That of a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
+
+from msgspec import to_builtins
 
 from eparch.core.change_events import (
     Updates,
@@ -19,6 +21,7 @@ from eparch.core.change_events import (
     queue_labels,
     updates_of,
 )
+from eparch.core.deployments import Deployment
 from eparch.core.events import Event, ResourceLabels
 from eparch.core.pools import PoolStatus
 from eparch.store import deployments, pools, readiness, records, rows
@@ -54,6 +57,15 @@ _DEPLOYMENT = (
     "entrypoint",
     "work_queue_id",
 )
+
+
+class Changed(NamedTuple):
+    """A deployment before and after a change; None: it was not there, or is not any more."""
+
+    before: Deployment | None
+    after: Deployment | None
+    around: list[ResourceLabels]
+    """Its flow, queue and pool."""
 
 
 def emit(event: Event, now: datetime) -> Steps[None]:
@@ -177,3 +189,28 @@ def deployment_updated(before: Row, deployment_id: UUID, now: datetime) -> Steps
         resource = labels_of("deployment", after["id"], after["name"])
         related = yield from _around(after, now)
         yield from emit(change_event("updated", resource, now, related=related, updates=updates), now)
+
+
+def deployments_changed(changed: Sequence[Changed], now: datetime) -> Steps[None]:
+    """The same for many deployments, which are told of at once."""
+    events = [event for one in changed if (event := _event_of(one, now)) is not None]
+    if events:
+        yield from records.insert_events(events, now)
+    for event in events:
+        yield Note("events", event)
+
+
+def _event_of(one: Changed, now: datetime) -> Event | None:
+    subject = one.after or one.before
+    assert subject is not None
+    updates, what = None, "created" if one.before is None else "deleted"
+    if one.before is not None and one.after is not None:
+        updates, what = updates_of(_values(one.before), _values(one.after)), "updated"
+        if not updates:
+            return None
+    resource = labels_of("deployment", subject.id, subject.name)
+    return change_event(what, resource, now, related=one.around, updates=updates)
+
+
+def _values(deployment: Deployment) -> dict[str, Any]:
+    return {name: to_builtins(getattr(deployment, name)) for name in _DEPLOYMENT}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from eparch.core import schedules
+from eparch.core.deployment_versions import Change, ContentSchedule
 from eparch.core.deployments import (
     Deployment,
     DeploymentCreate,
@@ -30,8 +31,9 @@ from eparch.core.model import UNSET, UnsetType, changes, new_id
 from eparch.core.pools import DEFAULT_QUEUE
 from eparch.orchestration import announcing
 from eparch.orchestration.creation import check_job_variables, check_parameters
+from eparch.orchestration.deployment_versions import DEFAULT, record
 from eparch.orchestration.pools import new_queue
-from eparch.store import claims, deployments, pools, rows, runs
+from eparch.store import claims, deployment_versions, deployments, pools, rows, runs
 from eparch.store.statement import Note, Steps
 
 Found = tuple[dict[str, Any], bool]
@@ -60,7 +62,7 @@ def update_flow(flow_id: UUID, patch: FlowUpdate, now: datetime) -> Steps[None]:
         raise NotFound("Flow not found")
 
 
-def create_deployment(body: DeploymentCreate, now: datetime) -> Steps[Found]:
+def create_deployment(body: DeploymentCreate, now: datetime, change: Change = DEFAULT) -> Steps[Found]:
     """Make the deployment, or replace the one of the same flow and name (wire 4.4).
 
     Raises:
@@ -79,7 +81,7 @@ def create_deployment(body: DeploymentCreate, now: datetime) -> Steps[Found]:
     whole = columns if before is None else {**_stored(before), **columns}
     columns["work_queue_id"] = queue_id
     planned = [_schedule(s, now) for s in body.schedules]
-    _check_slugs(planned)
+    check_slugs(planned)
     if before is None:
         columns = whole = {**_NEW, **columns}
     yield from _check(whole, queue_id, now)
@@ -92,8 +94,9 @@ def create_deployment(body: DeploymentCreate, now: datetime) -> Steps[Found]:
         yield from deployments.write_deployment(deployment_id, columns)
         # An empty list cannot be told from one left out; Prefect's client always sends what is wanted.
         yield from _sync_schedules(deployment_id, planned, now)
-        if _runs_differ(before, columns):
+        if runs_differ(before, columns):
             yield from runs.forget_scheduled(deployment_id, now)
+    yield from record(deployment_id, before, change, now)
     yield from _tell(deployment_id, queue_id, now)
     made = yield from deployments.read_deployment(deployment_id, now)
     assert made is not None
@@ -154,7 +157,7 @@ _PLAIN = (
 )
 
 
-def _runs_differ(before: Deployment, columns: dict[str, Any]) -> bool:
+def runs_differ(before: Deployment, columns: dict[str, Any]) -> bool:
     """Whether runs that schedules made before ``columns`` were written are not as they would be made now."""
     if columns.get("paused"):
         return True
@@ -171,7 +174,12 @@ def _tell(deployment_id: UUID, queue_id: UUID | None, now: datetime) -> Steps[No
         yield Note("work", rows.id_of(queue["work_pool_id"]))
 
 
-def _check_slugs(planned: Sequence[DeploymentSchedule]) -> None:
+def check_slugs(planned: Iterable[DeploymentSchedule | ContentSchedule]) -> None:
+    """Refuse schedules of one deployment that share a slug.
+
+    Raises:
+        Conflict: two do.
+    """
     slugs = [schedule.slug for schedule in planned if schedule.slug]
     twice = sorted({slug for slug in slugs if slugs.count(slug) > 1})
     if twice:
@@ -205,6 +213,17 @@ def _queue_of(pool: str | None, queue: str | None, now: datetime) -> Steps[UUID 
 
 def _check(columns: dict[str, Any], queue_id: UUID | None, now: datetime) -> Steps[None]:
     """What is to be written fits its schema and its pool; what only a run must have may be missing."""
+    queue = (yield from pools.read_queue(queue_id, now)) if queue_id is not None else None
+    template = (yield from pools.read_template(queue["work_pool_id"])) if queue else None
+    check_fit(columns, template[0] if template else None, queue["work_pool_name"] if queue else None)
+
+
+def check_fit(columns: Mapping[str, Any], template: dict[str, Any] | None, pool: str | None) -> None:
+    """What a deployment is to be fits its own schema and the ``template`` of its pool.
+
+    Raises:
+        Conflict: its parameters or job variables do not.
+    """
     schema, given = columns.get("parameter_openapi_schema"), columns.get("parameters")
     if columns.get("enforce_parameter_schema") and schema and given:
         probe = Deployment(
@@ -214,12 +233,8 @@ def _check(columns: dict[str, Any], queue_id: UUID | None, now: datetime) -> Ste
             parameter_openapi_schema={**schema, "required": []},
         )
         check_parameters(probe, given, True, what="saving the deployment")
-    if queue_id is not None:
-        queue = yield from pools.read_queue(queue_id, now)
-        template = (yield from pools.read_template(queue["work_pool_id"])) if queue else None
-        if template is not None and queue is not None:
-            pool = queue["work_pool_name"]
-            check_job_variables(template[0], columns["job_variables"], {}, required=False, pool=pool)
+    if template is not None:
+        check_job_variables(template, columns["job_variables"], {}, required=False, pool=pool)
 
 
 def _schedule(body: DeploymentScheduleCreate, now: datetime) -> DeploymentSchedule:
@@ -298,7 +313,12 @@ def _same(stored: DeploymentSchedule, planned: DeploymentSchedule) -> bool:
 
 
 def update_deployment(
-    deployment_id: UUID, patch: DeploymentUpdate, now: datetime, *, of_stock: bool = False
+    deployment_id: UUID,
+    patch: DeploymentUpdate,
+    now: datetime,
+    change: Change = DEFAULT,
+    *,
+    of_stock: bool = False,
 ) -> Steps[None]:
     """Change what ``patch`` names; ``of_stock``: a Prefect client says so, which knows no CANCEL_RUNNING.
 
@@ -307,6 +327,7 @@ def update_deployment(
         Conflict: its parameters or job variables do not fit.
         Invalid: a schedule cannot be used.
     """
+    yield from deployment_versions.lock([deployment_id])
     current = yield from deployments.deployment_value(deployment_id, now)
     if current is None:
         raise NotFound("Deployment not found.")
@@ -329,10 +350,11 @@ def update_deployment(
     yield from deployments.write_deployment(deployment_id, {**columns, "updated": now})
     if schedules_ is not None:
         planned = [_planned(update, current, now) for update in schedules_]
-        _check_slugs(planned)
+        check_slugs(planned)
         yield from _sync_schedules(deployment_id, planned, now)
-    if _runs_differ(current, columns):
+    if runs_differ(current, columns):
         yield from runs.forget_scheduled(deployment_id, now)
+    yield from record(deployment_id, current, change, now)
     assert row is not None
     yield from announcing.deployment_updated(row, deployment_id, now)
     yield from _tell(deployment_id, queue_id, now)
@@ -376,7 +398,10 @@ def delete_deployment(deployment_id: UUID, now: datetime) -> Steps[None]:
 
 
 def create_schedules(
-    deployment_id: UUID, bodies: Sequence[DeploymentScheduleCreate], now: datetime
+    deployment_id: UUID,
+    bodies: Sequence[DeploymentScheduleCreate],
+    now: datetime,
+    change: Change = DEFAULT,
 ) -> Steps[list[DeploymentSchedule]]:
     """Add schedules to the deployment.
 
@@ -385,9 +410,11 @@ def create_schedules(
         Invalid: one of them cannot be used.
         Conflict: its slug is taken.
     """
-    if (yield from deployments.read_deployment(deployment_id, now)) is None:
+    yield from deployment_versions.lock([deployment_id])
+    before = yield from deployments.deployment_value(deployment_id, now)
+    if before is None:
         raise NotFound("Deployment not found.")
-    stored = yield from deployments.read_schedules(deployment_id)
+    stored = before.schedules
     slugs = {s.slug for s in stored if s.slug}
     made: list[DeploymentSchedule] = []
     for body in bodies:
@@ -397,45 +424,56 @@ def create_schedules(
         yield from deployments.insert_schedule(schedule)
         slugs.add(schedule.slug or "")
         made.append(schedule)
+    yield from record(deployment_id, before, change, now)
     yield Note("schedules", deployment_id)
     return made
 
 
 def update_schedule(
-    deployment_id: UUID, schedule_id: UUID, patch: DeploymentScheduleUpdate, now: datetime
+    deployment_id: UUID,
+    schedule_id: UUID,
+    patch: DeploymentScheduleUpdate,
+    now: datetime,
+    change: Change = DEFAULT,
 ) -> Steps[None]:
     """Change what ``patch`` names; runs that the old schedule made for later are replaced.
 
     Raises:
         NotFound: the deployment has no such schedule.
     """
-    stored = yield from _own_schedule(deployment_id, schedule_id)
+    before = yield from _with_schedule(deployment_id, schedule_id, now)
     given = {name: value for name, value in changes(patch).items() if name != "replaces"}
     if given.get("schedule") is not None:
         given["schedule"] = settled_schedule(checked(given["schedule"]), now)
-    if given.get("slug") and any(s.slug == given["slug"] and s.id != schedule_id for s in stored):
+    if given.get("slug") and any(s.slug == given["slug"] and s.id != schedule_id for s in before.schedules):
         raise Conflict(f"The deployment has a schedule with the slug '{given['slug']}' already.")
     required = ("schedule", "active", "parameters")
     columns = {name: value for name, value in given.items() if value is not None or name not in required}
     yield from deployments.write_schedule(schedule_id, {**columns, "updated": now, "scheduled_until": None})
     yield from runs.forget_scheduled(deployment_id, now, schedule_id)
+    yield from record(deployment_id, before, change, now)
     yield Note("schedules", deployment_id)
 
 
-def delete_schedule(deployment_id: UUID, schedule_id: UUID, now: datetime) -> Steps[None]:
+def delete_schedule(
+    deployment_id: UUID, schedule_id: UUID, now: datetime, change: Change = DEFAULT
+) -> Steps[None]:
     """Delete the schedule and the runs that it made for later.
 
     Raises:
         NotFound: the deployment has no such schedule.
     """
-    yield from _own_schedule(deployment_id, schedule_id)
+    before = yield from _with_schedule(deployment_id, schedule_id, now)
     yield from deployments.delete_schedule(schedule_id)
     yield from runs.forget_scheduled(deployment_id, now, schedule_id)
+    yield from record(deployment_id, before, change, now)
     yield Note("schedules", deployment_id)
 
 
-def _own_schedule(deployment_id: UUID, schedule_id: UUID) -> Steps[list[DeploymentSchedule]]:
-    stored = yield from deployments.read_schedules(deployment_id)
-    if not any(schedule.id == schedule_id for schedule in stored):
+def _with_schedule(deployment_id: UUID, schedule_id: UUID, now: datetime) -> Steps[Deployment]:
+    """The deployment, locked, which must have this schedule."""
+    yield from deployment_versions.lock([deployment_id])
+    found = yield from deployments.deployment_value(deployment_id, now)
+    if found is None or not any(schedule.id == schedule_id for schedule in found.schedules):
         raise NotFound("Schedule not found.")
-    return stored
+    return found

@@ -202,6 +202,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: Annotated[int, _row("Largest request body that the server takes.", least=1024)] = (
         10_000_000
     )
+    deployment_versions_kept: Annotated[
+        int, _row("Versions of each deployment that the server keeps.", least=1, most=10_000)
+    ] = 50
     services_enabled: Annotated[
         bool, _row("Run the scheduler, the watchdog and the other services inside the server.")
     ] = True

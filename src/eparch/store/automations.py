@@ -31,7 +31,7 @@ CURSOR = "automations"
 
 PENDING = "pending"
 
-_TYPES: dict[str, Any] = {
+TYPES: dict[str, Any] = {
     "trigger": Trigger,
     "actions": list[Action],
     "actions_on_trigger": list[Action],
@@ -43,12 +43,12 @@ AUTOMATIONS: sa.Select[Any] = sa.select(*(c for c in _automation.columns if c.na
 _KEYS = names(AUTOMATIONS)
 
 _READ = Statement(AUTOMATIONS.where(_automation.c.id == param("id", _automation.c.id)), wire=True)
-_VALUE = Statement(AUTOMATIONS.where(_automation.c.id == param("id", _automation.c.id)), types=_TYPES)
+_VALUE = Statement(AUTOMATIONS.where(_automation.c.id == param("id", _automation.c.id)), types=TYPES)
 _ENABLED = Statement(
     sa.select(*AUTOMATIONS.selected_columns, *(_automation.c[name] for name in _PLACE))
     .where(_automation.c.enabled.is_(sa.true()))
     .order_by(_automation.c.created, _automation.c.id),
-    types=_TYPES,
+    types=TYPES,
 )
 
 
@@ -61,7 +61,7 @@ def _related(owned: bool) -> sa.Select[Any]:
 
 
 _RELATED = Statement(_related(False), wire=True)
-_OWNED = Statement(_related(True), types=_TYPES)
+_OWNED = Statement(_related(True), types=TYPES)
 _RELATE = Statement(
     postgresql.insert(_resource)  # SQLite's compiler understands this form too
     .values({c.name: sa.bindparam(c.name, type_=c.type) for c in _resource.columns})

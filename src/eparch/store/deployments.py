@@ -247,11 +247,17 @@ def read_deployments(query: Query, now: datetime) -> Steps[list[dict[str, Any]]]
 def deployment_value(deployment_id: UUID, now: datetime) -> Steps[Deployment | None]:
     """The deployment as a value."""
     found = yield _DEPLOYMENT_FULL(id=deployment_id)
-    if not found:
-        return None
-    schedules = yield from _schedules_of([deployment_id], _SCHEDULES_FULL)
-    fields = _wire_deployment(found[0], schedules.get(deployment_id, []), now)
-    return msgspec.convert(fields, Deployment, strict=False)
+    complete = yield from values_of(found, now)
+    return complete[0] if complete else None
+
+
+def values_of(found: Sequence[Row], now: datetime) -> Steps[list[Deployment]]:
+    """Rows of ``DEPLOYMENTS``, decoded, as values with their schedules."""
+    schedules = yield from _schedules_of([row[0] for row in found], _SCHEDULES_FULL)
+    return [
+        msgspec.convert(_wire_deployment(row, schedules.get(row[0], []), now), Deployment, strict=False)
+        for row in found
+    ]
 
 
 def deployment_id(flow_id: UUID, name: str) -> Steps[UUID | None]:

@@ -26,6 +26,7 @@ _FLOW_RUN_KEYS = rows.names(rows.FLOW_RUNS)
 _TASK_RUN_KEYS = rows.names(rows.TASK_RUNS)
 
 _FLOW_RUN = Statement(rows.FLOW_RUNS.where(_run.c.id == param("id", _run.c.id)), wire=True)
+_FLOW_RUNS_OF = Statement(rows.FLOW_RUNS.where(AnyOf(_run.c.id, "ids")), wire=True)
 _FLOW_RUN_VALUE = Statement(
     rows.FLOW_RUNS.where(_run.c.id == param("id", _run.c.id)), types=rows.FLOW_RUN_TYPES
 )
@@ -267,6 +268,13 @@ def read_flow_run(run_id: UUID, now: datetime) -> Steps[dict[str, Any] | None]:
     return rows.wire_run(_FLOW_RUN_KEYS, found[0], now) if found else None
 
 
+def read_flow_runs_of(ids: Sequence[UUID], now: datetime) -> Steps[dict[UUID, dict[str, Any]]]:
+    """Those of the runs that there are, as the wire answers them, by id."""
+    found = (yield _FLOW_RUNS_OF(ids=list(ids))) if ids else []
+    made = (rows.wire_run(_FLOW_RUN_KEYS, row, now) for row in found)
+    return {rows.id_of(run["id"]): run for run in made}
+
+
 def read_flow_run_by_key(flow_id: UUID, idempotency_key: str, now: datetime) -> Steps[dict[str, Any] | None]:
     """The run of the flow that was made under the key."""
     found = yield _BY_KEY(flow_id=flow_id, idempotency_key=idempotency_key)
@@ -403,6 +411,21 @@ def forget_scheduled(deployment_id: UUID, after: datetime, schedule_id: UUID | N
     else:
         found = yield _FORGET_SCHEDULE(deployment_id=deployment_id, after=after, schedule_id=schedule_id)
     return len(found)
+
+
+def forget_scheduled_of(
+    deployment_ids: Sequence[UUID], schedule_ids: Sequence[tuple[UUID, UUID]], after: datetime
+) -> Steps[None]:
+    """The same for many: of whole deployments, and of schedules by ``(deployment id, schedule id)``."""
+    if deployment_ids:
+        yield _FORGET_SCHEDULED.each([{"deployment_id": id_, "after": after} for id_ in deployment_ids])
+    if schedule_ids:
+        yield _FORGET_SCHEDULE.each(
+            [
+                {"deployment_id": deployment_id, "after": after, "schedule_id": schedule_id}
+                for deployment_id, schedule_id in schedule_ids
+            ]
+        )
 
 
 def overdue(before: datetime, limit: int) -> Steps[list[UUID]]:
