@@ -73,8 +73,8 @@ def test_d9_outputs_of_earlier_steps_are_known_by_id_and_by_name() -> None:
         ("clone-step.directory", "clone.directory", "14:19", "Nothing stands", "'clone-step.directory'"),
         ("build-image.image }}", "SHOP_ROOT }}", "20:31", "Nothing stands", "'{{ $SHOP_ROOT }}'"),
         ("build-image.image }}", "flow_run.name }}", "20:31", "Nothing stands", "{{ ctx.flow_run.name }}"),
-        ("$BRANCH", "prefect.variable.x", "12:93", "nothing called", "'prefect.variables.'"),
-        ("$BRANCH", "prefect.runtime.x", "12:93", "nothing called", "'prefect.blocks.' and"),
+        ("$BRANCH", "prefect.variable.x", "12:93", "nothing called", "'variables'"),
+        ("$BRANCH", "prefect.runtime.x", "12:93", "nothing called", "'prefect.blocks.<type>.<name>' and"),
         ("$BRANCH", "prefect.variables.", "12:93", "does not name a variable", "<name>"),
         ("$BRANCH", "prefect.blocks.secret", "12:93", "does not name a block", "<type>.<name>"),
         ("$BRANCH", "x | default('main')", "12:93", "filter", "keep the braces as text"),
@@ -109,7 +109,7 @@ def test_d9_a_step_shared_by_deployments_is_told_once_and_by_each() -> None:
 
 def test_a_recipe_and_the_escape_are_left_alone() -> None:
     parse_project("name: '{{ name }}'\nrequired_inputs: {image: x}\nbuild: [{a.b: {c: '{{ image }}'}}]\n")
-    parse_project(FILE.replace("git rev-parse HEAD", "docker ps --format '{{{{ .Names }}}}'"))
+    parse_project(FILE.replace("git rev-parse HEAD", '"docker ps --format {{{{ .Names }}}}"'))
     (error,) = mistakes("pull: [{a.b: {c: '{{ image }}'}}]\n")
     assert error.position == "prefect.yaml:1:19"
 

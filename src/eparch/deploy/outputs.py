@@ -15,7 +15,6 @@ from eparch.core.templates import Kind, Lookup, Path, Placeholder, find, placeho
 from eparch.deploy.source import Document
 from eparch.deploy.steps import Step
 
-_SPACES = ("prefect.blocks.", "prefect.variables.")
 _OF_A_RUN = ("flow_run", "flow", "task_run", "deployment")
 
 
@@ -190,6 +189,7 @@ def _judge_reference(found: Placeholder) -> TemplateInvalid | None:
 
 
 def _no_space(found: Placeholder) -> TemplateInvalid:
-    space = ".".join(found.name.split(".")[:2]) + "."
-    fix = did_you_mean(space, _SPACES) or f"there are '{_SPACES[0]}' and '{_SPACES[1]}'"
-    return TemplateInvalid(f"There is nothing called '{found.name}' in 'prefect.'", fix=fix)
+    space = found.name.split(".")[1] if "." in found.name else ""
+    near = did_you_mean(space, ("blocks", "variables"))
+    fix = near or "there are 'prefect.blocks.<type>.<name>' and 'prefect.variables.<name>'"
+    return TemplateInvalid(f"There is nothing called '{found.name}'", fix=fix)
