@@ -66,6 +66,7 @@ def test_holders_of_a_named_limit(ask: Client) -> None:
     "call",
     [
         calls.explain_flow_run(id=uuid4()),
+        calls.explain_task_run(id=uuid4()),
         calls.read_work_pool_holders(name="nowhere", body={}),
         calls.read_work_queue_holders(id=uuid4(), body={}),
         calls.read_deployment_holders(id=uuid4(), body={}),

@@ -43,6 +43,8 @@ FLAGS = {
     "flow-run ls": "--flow-name --limit --state --state-type",
     "flow-run logs": "-h --head -n --num-logs -r --reverse -t --tail",
     "flow-run watch": "--timeout",
+    "task-run ls": "--task-run-name --limit --state --state-type -o --output",
+    "task-run logs": "-h --head --no-head -n --num-logs -r --reverse --no-reverse -t --tail --no-tail",
     "event stream": "--format --output-file --run-once",
     "event emit": "-r --resource --resource-id --related -p --payload",
     "flow ls": "--limit",

@@ -6,10 +6,11 @@ from uuid import uuid4
 import pytest
 
 from eparch.core import calls
-from eparch.core.concurrency import ConcurrencyLimitCreate, Holder, LeaseSlots, TakeSlots
+from eparch.core.concurrency import ConcurrencyLimitCreate, Holder, LeaseSlots, TagLimitCreate, TakeSlots
 from eparch.core.deployments import DeploymentCreate, FlowCreate
-from eparch.core.pools import ClaimRuns, WorkPoolCreate
-from eparch.core.runs import DeploymentFlowRunCreate, SetState
+from eparch.core.pools import ClaimRuns, ShownToken, WorkPoolCreate
+from eparch.core.records import LogCreate
+from eparch.core.runs import DeploymentFlowRunCreate, SetState, TaskRunCreate
 from eparch.core.states import StateCreate, StateDetails, StateType
 
 
@@ -116,3 +117,48 @@ def test_holders_of_a_named_limit(run, client, scene):
     done = run("gcl", "holders", name, code=0)
     assert done.out.splitlines()[1].split()[:3] == ["holder", "flow_run", "1"]
     assert done.err == "2 of 3 slots are taken, 1 of them without a lease.\n"
+
+
+def test_pain4_a_task_run_is_explained_listed_and_its_log_read(run, client, scene):
+    tag, name = f"db-{uuid4().hex[:8]}", f"task-{uuid4().hex[:8]}"
+    client.send(calls.create_tag_limit(body=TagLimitCreate(tag=tag, concurrency_limit=1)))
+    flow_run = scene.run("around")
+    (claimed,) = scene.claim()
+    token = ShownToken(token=claimed.claim.token, flow_run_id=flow_run).header
+    begun = SetState(state=StateCreate(type=StateType.RUNNING))
+    client.send(calls.set_flow_run_state(id=flow_run, body=begun, headers={calls.CLAIM_HEADER: token}))
+
+    def task(of):
+        body = TaskRunCreate(flow_run_id=flow_run, task_key=of, dynamic_key="0", name=of, tags=[tag])
+        return client.send(calls.create_task_run(body=body)).id
+
+    first, second = task("holder"), task(name)
+    assert run("task-run", "explain", second, code=0).out.startswith("Nothing that the server knows of keeps")
+    body = SetState(state=StateCreate(type=StateType.RUNNING))
+    client.send(calls.set_task_run_state(id=first, body=body))
+    lines = run("task-run", "explain", name, code=0).out.splitlines()
+    assert lines[0].startswith(f"The only slot of the tag '{tag}' is taken, by 'holder' for ")
+    assert lines[1] == f"  do: eparch concurrency-limit inspect {tag}"
+    assert lines[3].startswith(f"  held by holder ({first}), for ")
+    assert f"run    {name} ({second})" in lines
+    found = run("task-run", "explain", second, "-o", "json", code=0).json()
+    assert found["reasons"][0]["blocker"]["type"] == "tag_limit_full"
+    # What it says to do is what helps.
+    run(*lines[2].split()[1:], code=0)
+    assert run("task-run", "explain", second, "-o", "json", code=0).json()["reasons"] == []
+    assert "Did you mean" in run("task-run", "explain", name + "x", code=3).err
+    assert "There is no task run" in run("task-run", "inspect", uuid4(), code=3).err
+    assert run("task-run", "inspect", second, "-o", "json", code=0).json()["name"] == name
+    listed = run("task-run", "ls", "--flow-run", flow_run, "--tag", tag, "-o", "name", code=0).out.split()
+    assert listed == [str(second), str(first)]
+    running = run("task-run", "ls", "--state", "running", "--state-type", "running", "--tag", tag, code=0).out
+    assert [line.split()[1] for line in running.splitlines()] == ["NAME", "holder"]
+    now = datetime.now(UTC)
+    said = [
+        LogCreate(name="x", level=level, message=f"said {level}", timestamp=now, task_run_id=second)
+        for level in (20, 30, 40)
+    ]
+    client.send(calls.create_logs(body=said))
+    told = run("task-run", "logs", second, "--level", 30, code=0).out
+    assert ("said 20" in told, "said 30" in told, "said 40" in told) == (False, True, True)
+    assert len(run("task-run", "logs", second, "--tail", "-n", 2, code=0).out.splitlines()) == 2

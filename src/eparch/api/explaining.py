@@ -8,13 +8,21 @@ from eparch.api.request import Request
 from eparch.api.router import handles
 from eparch.core import calls
 from eparch.core.blockers import Explanation, HoldersPage, Holding, LimitHolding
-from eparch.orchestration import explaining
+from eparch.core.task_blockers import TaskExplanation
+from eparch.orchestration import explaining, task_explaining
 
 
 @handles(calls.explain_flow_run)
 async def explain_flow_run(request: Request, id: UUID) -> Explanation:
     """Why the run does not run, by the conditions of the claim."""
     found: Explanation = await request.scan(explaining.explain, id, request.now)
+    return found
+
+
+@handles(calls.explain_task_run)
+async def explain_task_run(request: Request, id: UUID) -> TaskExplanation:
+    """Why the task run does not run."""
+    found: TaskExplanation = await request.scan(task_explaining.explain_task, id, request.now)
     return found
 
 

@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": (f"{_CLI}.run:run", "Run a file of flows here and now."),
     "server": (f"{_CLI}.server:server", "Start and stop the server."),
     "task": (f"{_CLI}.task:task", "Serve tasks that code elsewhere starts with `delay()`."),
+    "task-run": (f"{_CLI}.task_run:task_run", "View task runs, and why one waits."),
     "variable": (f"{_CLI}.variable:variable", "Named values on the server."),
     "version": (f"{_CLI}.versions:version", "Versions of everything that matters."),
     "work-pool": (f"{_CLI}.work_pool:work_pool", "Work pools: where runs wait for workers."),

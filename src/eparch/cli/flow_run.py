@@ -84,11 +84,7 @@ def _took(run: FlowRun) -> str:
 def _where(
     flows: Iterable[str], states: Iterable[str], types: Iterable[str], tags: Iterable[str]
 ) -> dict[str, Any]:
-    state: dict[str, Any] = {}
-    if names := [name.capitalize() if name.islower() else name for name in states]:
-        state["name"] = {"any_": names}
-    if kinds := [_state_type(kind) for kind in types]:
-        state["type"] = {"any_": kinds}
+    state = lookup.state_filter(states, types)
     run: dict[str, Any] = {"state": state} if state else {}
     if wanted := list(tags):
         run["tags"] = {"all_": wanted}
@@ -98,17 +94,6 @@ def _where(
     if named := list(flows):
         body["flows"] = {"name": {"any_": named}}
     return body
-
-
-def _state_type(text: str) -> str:
-    from eparch.core.errors import Usage, did_you_mean
-    from eparch.core.states import StateType
-
-    if text.upper() in StateType.__members__:
-        return text.upper()
-    known = list(StateType.__members__)
-    hint = did_you_mean(text.upper(), known)
-    raise Usage(f"There is no state type {text!r}.", fix=hint or f"Use one of {', '.join(known)}.")
 
 
 @flow_run.command("inspect", example="eparch flow-run inspect calm-otter -o json")
@@ -161,6 +146,8 @@ def logs(
     level: int | None,
 ) -> None:
     """Print the log lines of a run; RUN is an id or a name."""
+    from eparch.cli.watch import read_lines
+
     if tail is not None and not tail.isdecimal():
         # as Prefect's flag: the word after --tail is the run
         run, tail = (tail, str(LOGS)) if run is None else session.refuse(f"--tail cannot be {tail!r}.")
@@ -174,15 +161,10 @@ def logs(
             session.refuse("--follow cannot be used with --head or --reverse.")
         _follow(session, found, None if tail is None else num_logs or int(tail), level)
         return
-    limit = num_logs if num_logs and not (head or tail) else None
-    limit = (num_logs or int(tail or LOGS)) if head or tail is not None else limit
-    backwards = tail is not None or (reverse and not head)
-    where: dict[str, Any] = {"flow_run_id": {"any_": [str(found.id)]}}
-    if level is not None:
-        where["level"] = {"ge_": level}
-    body = {"logs": where, "sort": "TIMESTAMP_DESC" if backwards else "TIMESTAMP_ASC"}
-    lines = list(session.pages(calls.read_logs, body, limit))
-    _show(session, lines[::-1] if backwards != reverse else lines)
+    where = {"flow_run_id": {"any_": [str(found.id)]}}
+    number = num_logs or int(tail or LOGS) if head or tail is not None else num_logs
+    last = tail is not None or (reverse and not head)
+    _show(session, read_lines(session, where, number, last=last, reverse=reverse, level=level))
 
 
 def _show(session: Session, lines: list[Log]) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from eparch.core.concurrency import ConcurrencyLimit, TagLimit
     from eparch.core.deployments import Deployment, Flow
     from eparch.core.pools import WorkPool, WorkQueue
-    from eparch.core.runs import FlowRun
+    from eparch.core.runs import FlowRun, TaskRun
 
 
 def as_id(text: str) -> UUID | None:
@@ -185,4 +185,51 @@ def find_run(session: Session, name: str) -> FlowRun:
     if len(found) > 1:
         ids = ", ".join(str(run.id) for run in found)
         raise Usage(f"Several flow runs are called {name!r}.", why=f"They are {ids}.", fix="Use the id.")
+    return found[0]
+
+
+def state_filter(states: Iterable[str], types: Iterable[str]) -> dict[str, Any]:
+    """What a filter of runs says of their states: names, of any case, and types.
+
+    Raises:
+        Usage: there is no such type.
+    """
+    state: dict[str, Any] = {}
+    if names := [name.capitalize() if name.islower() else name for name in states]:
+        state["name"] = {"any_": names}
+    if kinds := [_state_type(kind) for kind in types]:
+        state["type"] = {"any_": kinds}
+    return state
+
+
+def _state_type(text: str) -> str:
+    from eparch.core.states import StateType
+
+    if text.upper() in StateType.__members__:
+        return text.upper()
+    known = list(StateType.__members__)
+    hint = did_you_mean(text.upper(), known)
+    raise Usage(f"There is no state type {text!r}.", fix=hint or f"Use one of {', '.join(known)}.")
+
+
+def find_task_run(session: Session, name: str) -> TaskRun:
+    """The task run with that id or name.
+
+    Raises:
+        NotFound: there is none.
+        Usage: several runs have the name.
+    """
+    if (id_ := as_id(name)) is not None:
+        try:
+            return session.send(calls.read_task_run(id=id_))
+        except NotFound as error:
+            raise NotFound(f"There is no task run {name}.", fix="See: eparch task-run ls") from error
+    body: dict[str, Any] = {"task_runs": {"name": {"any_": [name]}}, "sort": "ID_DESC"}
+    found = list(session.pages(calls.read_task_runs, body, 10))
+    if not found:
+        recent = session.pages(calls.read_task_runs, {"sort": "ID_DESC"}, 200)
+        raise absent("task run", name, [run.name for run in recent], "task-run ls")
+    if len(found) > 1:
+        ids = ", ".join(str(run.id) for run in found)
+        raise Usage(f"Several task runs are called {name!r}.", why=f"They are {ids}.", fix="Use the id.")
     return found[0]

@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Any
 from eparch.cli import lookup
 from eparch.cli.output import Column, printable, span, write
 from eparch.core import calls
+from eparch.core.blockers import Holding
 from eparch.core.errors import EparchError, NotFound
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from eparch.cli.session import Session
-    from eparch.core.blockers import Explanation, Holding, Reason
+    from eparch.core.blockers import Explanation, LimitHolding, Reason
     from eparch.core.calls import Endpoint
-    from eparch.core.runs import FlowRun
+    from eparch.core.runs import FlowRun, TaskRun
+    from eparch.core.task_blockers import TaskExplanation, TaskReason
 
 
 class NotOurServer(EparchError):
@@ -31,19 +35,33 @@ def explain_run(session: Session, run: FlowRun) -> None:
         found = session.send(calls.explain_flow_run(id=run.id))
     except NotFound as error:
         raise _not_ours("why a run waits") from error
+    _show(session, found, found.flow_run_id, _line(found))
+
+
+def explain_task_run(session: Session, run: TaskRun) -> None:
+    """The same of a task run."""
+    try:
+        found = session.send(calls.explain_task_run(id=run.id))
+    except NotFound as error:
+        raise _not_ours("why a task run waits") from error
+    around = [f"flow   {found.flow_run_id}"] if found.flow_run_id else []
+    _show(session, found, found.task_run_id, around)
+
+
+def _show(session: Session, found: Explanation | TaskExplanation, run_id: UUID, more: list[str]) -> None:
     if session.output.is_table:
-        first, *others = map(printable, _lines(found))
+        first, *others = map(printable, _lines(found, run_id, more))
         bold = f"\x1b[1m{first}\x1b[0m" if session.output.colored else first
         write("\n".join([bold, *others]))
     else:
-        session.output.one(found, name=lambda one: one.flow_run_id)
+        session.output.one(found, name=lambda _: run_id)
 
 
 def _not_ours(what: str) -> NotOurServer:
     return NotOurServer(f"The server does not tell {what}.", why="It is not Eparch, or an older version.")
 
 
-def _lines(found: Explanation) -> Iterable[str]:
+def _lines(found: Explanation | TaskExplanation, run_id: UUID, more: list[str]) -> Iterable[str]:
     yield found.summary
     for reason in found.reasons[:1]:
         yield from _advice(reason, "")
@@ -56,36 +74,50 @@ def _lines(found: Explanation) -> Iterable[str]:
             yield from _advice(reason, "  ")
     yield ""
     state = found.state_name or "none"
-    yield f"run    {found.name} ({found.flow_run_id})"
+    yield f"run    {found.name} ({run_id})"
     yield f"state  {state}"
-    if found.ahead is not None:
-        least = "at least " if found.ahead_is_least else ""
-        yield f"line   {least}{found.ahead} before it" if found.ahead else "line   nobody before it"
+    yield from more
     if found.not_before is not None:
         yield f"start  not before {found.not_before:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _advice(reason: Reason, indent: str) -> Iterable[str]:
+def _line(found: Explanation) -> list[str]:
+    """Where a run stands."""
+    if not found.ahead:
+        return [] if found.ahead is None else ["line   nobody before it"]
+    least = "at least " if found.ahead_is_least else ""
+    return [f"line   {least}{found.ahead} before it"]
+
+
+def _advice(reason: Reason | TaskReason, indent: str) -> Iterable[str]:
     for index, line in enumerate(reason.todo):
         yield f"{indent}  {'do:' if index == 0 else '   '} {line}"
-    holders: list[Holding] = getattr(reason.blocker, "holders", [])
+    holders: list[Holding | LimitHolding] = getattr(reason.blocker, "holders", [])
     now = datetime.now(UTC)
     for one in holders:
-        yield f"{indent}  held by {one.name} ({one.flow_run_id}), {_standing(one, now)}"
+        yield f"{indent}  held by {_holder(one)}, {_standing(one, now)}"
 
 
-def _standing(one: Holding, now: datetime) -> str:
+def _holder(one: Holding | LimitHolding) -> str:
+    if isinstance(one, Holding):
+        return f"{one.name} ({one.flow_run_id})"
+    return f"{one.name or 'unknown'} ({one.holder_id or one.lease_id})"
+
+
+def _standing(one: Holding | LimitHolding, now: datetime) -> str:
+    if not isinstance(one, Holding):
+        return f"for {_for(one, now)}, lease {_lease(one, now)}"
     text = f"{one.state_name} for {_for(one, now)}"
     if one.worker_name:
         text += f", worker {one.worker_name}"
     return f"{text}, lease {_lease(one, now)}"
 
 
-def _for(one: Holding, now: datetime) -> str:
+def _for(one: Holding | LimitHolding, now: datetime) -> str:
     return span(max((now - one.since).total_seconds(), 0))
 
 
-def _lease(one: Holding, now: datetime) -> str:
+def _lease(one: Holding | LimitHolding, now: datetime) -> str:
     if one.lease_until is None:
         return "until it ends"
     left = (one.lease_until - now).total_seconds()

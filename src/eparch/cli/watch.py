@@ -182,6 +182,23 @@ def _reason(state: State) -> str:
     return f": {state.message}" if state.message and not state.is_completed() else ""
 
 
+def read_lines(
+    session: Session,
+    where: dict[str, Any],
+    limit: int | None,
+    *,
+    last: bool,
+    reverse: bool,
+    level: int | None,
+) -> list[Log]:
+    """Log lines of a run, ``limit`` of them from the beginning or, with ``last``, from the end."""
+    if level is not None:
+        where = {**where, "level": {"ge_": level}}
+    body = {"logs": where, "sort": "TIMESTAMP_DESC" if last else "TIMESTAMP_ASC"}
+    lines = list(session.pages(calls.read_logs, body, limit))
+    return lines[::-1] if last != reverse else lines
+
+
 def show_lines(session: Session, lines: Sequence[Log | WorkerLine]) -> None:
     """Print log lines: for people as they read them, for programs as records."""
     if session.output.is_table:

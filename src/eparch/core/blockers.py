@@ -14,6 +14,7 @@ from uuid import UUID
 
 from msgspec import Meta
 
+from eparch.core.causes import Cause, command, counted, since_when, when
 from eparch.core.claim_order import LimitOf
 from eparch.core.deployments import CollisionStrategy
 from eparch.core.model import Body, Timestamp, Value
@@ -78,53 +79,24 @@ class WorkerLoad(Value, frozen=True, kw_only=True):
     capacity: int
 
 
-def _command(*words: object) -> str:
-    return shlex.join(["eparch", *map(str, words)])
-
-
-def _counted(count: int, one: str) -> str:
-    return f"{count} {one}" if count == 1 else f"{count} {one}s"
-
-
-def _since(moment: datetime, now: datetime) -> str:
-    text = ago(moment, now)
-    return "just now" if text == "now" else text
-
-
-def _at(moment: datetime, now: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC ({ago(moment, now)})"
-
-
-class _Blocker(Value, frozen=True, kw_only=True, tag_field="type"):
-    """One reason why a run does not run; what it ``says`` is a sentence."""
-
-    def todo(self) -> list[str]:
-        """What can be done about it, a line each; nothing where time does it."""
-        return []
-
-    def ends_at(self) -> datetime | None:
-        """When it ends by itself, where that is known."""
-        return None
-
-
 # Runs that wait for a claim
 
 
-class ScheduledLater(_Blocker, frozen=True, kw_only=True, tag="scheduled_later"):
+class ScheduledLater(Cause, frozen=True, kw_only=True, tag="scheduled_later"):
     """Its time has not come."""
 
     at: Timestamp
 
     def says(self, now: datetime) -> str:
         """The time."""
-        return f"It is scheduled for {_at(self.at, now)}."
+        return f"It is scheduled for {when(self.at, now)}."
 
     def ends_at(self) -> datetime | None:
         """Its time."""
         return self.at
 
 
-class NotServed(_Blocker, frozen=True, kw_only=True, tag="not_served"):
+class NotServed(Cause, frozen=True, kw_only=True, tag="not_served"):
     """It is in no work pool, and no process serves its deployment."""
 
     deployment_id: UUID | None = None
@@ -135,7 +107,7 @@ class NotServed(_Blocker, frozen=True, kw_only=True, tag="not_served"):
         """Who would have to ask for it."""
         if self.deployment_id is None:
             return "It has neither a deployment nor a work pool: only the process that made it can begin it."
-        asked = f"asked last {_since(self.last_polled, now)}" if self.last_polled else "never asked"
+        asked = f"asked last {since_when(self.last_polled, now)}" if self.last_polled else "never asked"
         name = self.deployment_name or self.deployment_id
         return f"Its deployment '{name}' has no work pool, and no process serves it ({asked} for its runs)."
 
@@ -149,7 +121,7 @@ class NotServed(_Blocker, frozen=True, kw_only=True, tag="not_served"):
         ]
 
 
-class WorkPoolPaused(_Blocker, frozen=True, kw_only=True, tag="work_pool_paused"):
+class WorkPoolPaused(Cause, frozen=True, kw_only=True, tag="work_pool_paused"):
     """Its work pool is paused."""
 
     work_pool_name: str
@@ -160,10 +132,10 @@ class WorkPoolPaused(_Blocker, frozen=True, kw_only=True, tag="work_pool_paused"
 
     def todo(self) -> list[str]:
         """Resume it."""
-        return [_command("work-pool", "resume", self.work_pool_name)]
+        return [command("work-pool", "resume", self.work_pool_name)]
 
 
-class WorkQueuePaused(_Blocker, frozen=True, kw_only=True, tag="work_queue_paused"):
+class WorkQueuePaused(Cause, frozen=True, kw_only=True, tag="work_queue_paused"):
     """Its work queue is paused."""
 
     work_pool_name: str
@@ -175,10 +147,10 @@ class WorkQueuePaused(_Blocker, frozen=True, kw_only=True, tag="work_queue_pause
 
     def todo(self) -> list[str]:
         """Resume it."""
-        return [_command("work-queue", "resume", self.work_queue_name, "--pool", self.work_pool_name)]
+        return [command("work-queue", "resume", self.work_queue_name, "--pool", self.work_pool_name)]
 
 
-class NobodyPolls(_Blocker, frozen=True, kw_only=True, tag="nobody_polls"):
+class NobodyPolls(Cause, frozen=True, kw_only=True, tag="nobody_polls"):
     """No worker asks for the runs of its queue."""
 
     work_pool_name: str
@@ -195,7 +167,7 @@ class NobodyPolls(_Blocker, frozen=True, kw_only=True, tag="nobody_polls"):
 
     def says(self, now: datetime) -> str:
         """Who is missing, and since when."""
-        polled = f"last {_since(self.last_polled, now)}" if self.last_polled else "so far nobody has"
+        polled = f"last {since_when(self.last_polled, now)}" if self.last_polled else "so far nobody has"
         if self.draining:
             names = ", ".join(f"'{name}'" for name in self.draining[:SHOWN_HOLDERS])
             return (
@@ -209,7 +181,7 @@ class NobodyPolls(_Blocker, frozen=True, kw_only=True, tag="nobody_polls"):
                 f"online in the pool '{self.work_pool_name}': {names}."
             )
         if self.last_worker is not None and self.last_seen is not None:
-            seen = f"'{self.last_worker}' was seen last, {_since(self.last_seen, now)}"
+            seen = f"'{self.last_worker}' was seen last, {since_when(self.last_seen, now)}"
         else:
             seen = "there has never been one"
         return f"No worker of the work pool '{self.work_pool_name}' is online: {seen}."
@@ -220,11 +192,11 @@ class NobodyPolls(_Blocker, frozen=True, kw_only=True, tag="nobody_polls"):
             return [f"Start an agent: {shlex.join(['prefect', 'agent', 'start', '-p', self.work_pool_name])}"]
         start = ("worker", "start", "--pool", self.work_pool_name)
         if self.online and not self.draining:
-            return [_command(*start, "--work-queue", self.work_queue_name)]
-        return [_command(*start)]
+            return [command(*start, "--work-queue", self.work_queue_name)]
+        return [command(*start)]
 
 
-class WorkersBusy(_Blocker, frozen=True, kw_only=True, tag="workers_busy"):
+class WorkersBusy(Cause, frozen=True, kw_only=True, tag="workers_busy"):
     """Every worker that is online has as many runs as it takes."""
 
     work_pool_name: str
@@ -237,10 +209,10 @@ class WorkersBusy(_Blocker, frozen=True, kw_only=True, tag="workers_busy"):
 
     def todo(self) -> list[str]:
         """Start another."""
-        return [_command("worker", "start", "--pool", self.work_pool_name), "Or give one a larger --limit."]
+        return [command("worker", "start", "--pool", self.work_pool_name), "Or give one a larger --limit."]
 
 
-class LimitFull(_Blocker, frozen=True, kw_only=True, tag="limit_full"):
+class LimitFull(Cause, frozen=True, kw_only=True, tag="limit_full"):
     """All slots of a limit are taken."""
 
     of: LimitOf
@@ -260,7 +232,7 @@ class LimitFull(_Blocker, frozen=True, kw_only=True, tag="limit_full"):
         if self.limit == 0:
             return f"The concurrency limit of {place} is 0, so none of its runs may begin."
         held = _held(self.holders, self.taken, now)
-        text = f"All {_counted(self.limit, 'slot')} of {place} are taken{held}."
+        text = f"All {counted(self.limit, 'slot')} of {place} are taken{held}."
         if self.limit == 1:
             text = f"The only slot of {place} is taken{held}."
         if self.strategy is CollisionStrategy.CANCEL_NEW:
@@ -274,18 +246,16 @@ class LimitFull(_Blocker, frozen=True, kw_only=True, tag="limit_full"):
         more = max(self.limit, self.taken) + 1
         if self.of == "work_pool":
             return [
-                _command("work-pool", "slots", self.name),
-                _command("work-pool", "set-concurrency-limit", self.name, more),
+                command("work-pool", "slots", self.name),
+                command("work-pool", "set-concurrency-limit", self.name, more),
             ]
         if self.of == "work_queue":
             pool = ("--pool", self.work_pool_name) if self.work_pool_name else ()
             return [
-                _command("work-queue", "slots", self.name, *pool),
-                _command("work-queue", "set-concurrency-limit", self.name, more, *pool),
+                command("work-queue", "slots", self.name, *pool),
+                command("work-queue", "set-concurrency-limit", self.name, more, *pool),
             ]
-        stop = [
-            f"Wait, or stop it: {_command('flow-run', 'cancel', one.flow_run_id)}" for one in self.holders
-        ]
+        stop = [f"Wait, or stop it: {command('flow-run', 'cancel', one.flow_run_id)}" for one in self.holders]
         return [*stop[:1], f"Or deploy with a higher limit: eparch deploy --concurrency-limit {more}"]
 
 
@@ -296,10 +266,10 @@ def _held(holders: Sequence[Holding], taken: int, now: datetime) -> str:
     first = holders[0]
     since = span((now - first.since).total_seconds())
     text = f", by '{first.name}' ({first.state_name}) for {since}"
-    return text if taken <= 1 else f"{text} and {_counted(taken - 1, 'other run')}"
+    return text if taken <= 1 else f"{text} and {counted(taken - 1, 'other run')}"
 
 
-class RunsAhead(_Blocker, frozen=True, kw_only=True, tag="runs_ahead"):
+class RunsAhead(Cause, frozen=True, kw_only=True, tag="runs_ahead"):
     """Runs that are served before it take all the slots that are free."""
 
     of: LimitOf
@@ -315,9 +285,9 @@ class RunsAhead(_Blocker, frozen=True, kw_only=True, tag="runs_ahead"):
         names = ", ".join(f"'{run.name}'" for run in self.runs[:3])
         more = ", ..." if self.ahead > 3 else ""
         return (
-            f"{_counted(self.ahead, 'run')} of higher priority or earlier time "
+            f"{counted(self.ahead, 'run')} of higher priority or earlier time "
             f"{'takes' if self.ahead == 1 else 'take'} what is free of the {_LIMITED[self.of]} "
-            f"'{self.name}' ({self.free} of {_counted(self.limit, 'slot')}): {names}{more}."
+            f"'{self.name}' ({self.free} of {counted(self.limit, 'slot')}): {names}{more}."
         )
 
     def todo(self) -> list[str]:
@@ -325,7 +295,7 @@ class RunsAhead(_Blocker, frozen=True, kw_only=True, tag="runs_ahead"):
         return ["Give it a work queue of higher priority, or raise the limit."]
 
 
-class Refused(_Blocker, frozen=True, kw_only=True, tag="refused"):
+class Refused(Cause, frozen=True, kw_only=True, tag="refused"):
     """A rule refuses its start."""
 
     rule: str
@@ -339,7 +309,7 @@ class Refused(_Blocker, frozen=True, kw_only=True, tag="refused"):
 # Runs that somebody has, or that wait for a person
 
 
-class RetryWaits(_Blocker, frozen=True, kw_only=True, tag="retry_waits"):
+class RetryWaits(Cause, frozen=True, kw_only=True, tag="retry_waits"):
     """Its own process waits, and will try again."""
 
     at: Timestamp
@@ -348,14 +318,14 @@ class RetryWaits(_Blocker, frozen=True, kw_only=True, tag="retry_waits"):
 
     def says(self, now: datetime) -> str:
         """When it is tried again."""
-        return f"It failed, and its own process tries again at {_at(self.at, now)}."
+        return f"It failed, and its own process tries again at {when(self.at, now)}."
 
     def ends_at(self) -> datetime | None:
         """When it is tried again."""
         return self.at
 
 
-class RunPaused(_Blocker, frozen=True, kw_only=True, tag="run_paused"):
+class RunPaused(Cause, frozen=True, kw_only=True, tag="run_paused"):
     """It waits for somebody to resume it."""
 
     flow_run_id: UUID
@@ -367,14 +337,14 @@ class RunPaused(_Blocker, frozen=True, kw_only=True, tag="run_paused"):
         """That it must be resumed."""
         how = "suspended" if self.suspended else "paused"
         text = f"It is {how} until somebody resumes it"
-        return f"{text}; it fails at {_at(self.until, now)}." if self.until else f"{text}."
+        return f"{text}; it fails at {when(self.until, now)}." if self.until else f"{text}."
 
     def todo(self) -> list[str]:
         """Resume it."""
-        return [_command("flow-run", "resume", self.flow_run_id)]
+        return [command("flow-run", "resume", self.flow_run_id)]
 
 
-class Claimed(_Blocker, frozen=True, kw_only=True, tag="claimed"):
+class Claimed(Cause, frozen=True, kw_only=True, tag="claimed"):
     """A worker took it and has not begun it."""
 
     flow_run_id: UUID
@@ -389,7 +359,7 @@ class Claimed(_Blocker, frozen=True, kw_only=True, tag="claimed"):
     def says(self, now: datetime) -> str:
         """Who has it, how far it has come, and until when."""
         who = f"The worker '{self.worker_name}'" if self.worker_name else "Somebody"
-        text = f"{who} took it {_since(self.since, now)} and has not begun it yet"
+        text = f"{who} took it {since_when(self.since, now)} and has not begun it yet"
         if self.state_name != "Pending" or self.reason:
             text += f": {self.state_name}" + (f", {self.reason}" if self.reason else "")
         text = text.rstrip(".") + "."
@@ -403,10 +373,10 @@ class Claimed(_Blocker, frozen=True, kw_only=True, tag="claimed"):
         """Nothing while a lease watches over it."""
         if self.lease_until is not None:
             return []
-        return ["If nothing of it lives any more: " + _command("flow-run", "cancel", self.flow_run_id)]
+        return ["If nothing of it lives any more: " + command("flow-run", "cancel", self.flow_run_id)]
 
 
-class RunRuns(_Blocker, frozen=True, kw_only=True, tag="running"):
+class RunRuns(Cause, frozen=True, kw_only=True, tag="running"):
     """It runs."""
 
     since: Timestamp
@@ -417,10 +387,10 @@ class RunRuns(_Blocker, frozen=True, kw_only=True, tag="running"):
         """Since when, and where."""
         where = f" on the worker '{self.worker_name}'" if self.worker_name else ""
         place = f" ({self.infrastructure_pid})" if self.infrastructure_pid else ""
-        return f"It does not wait: it began {_since(self.since, now)}{where}{place}."
+        return f"It does not wait: it began {since_when(self.since, now)}{where}{place}."
 
 
-class RunStops(_Blocker, frozen=True, kw_only=True, tag="stopping"):
+class RunStops(Cause, frozen=True, kw_only=True, tag="stopping"):
     """It was asked to stop."""
 
     since: Timestamp
@@ -429,10 +399,10 @@ class RunStops(_Blocker, frozen=True, kw_only=True, tag="stopping"):
     def says(self, now: datetime) -> str:
         """Since when, and who has to stop it."""
         whom = f"; the worker '{self.worker_name}' stops it" if self.worker_name else ""
-        return f"It was asked to stop {_since(self.since, now)}{whom}."
+        return f"It was asked to stop {since_when(self.since, now)}{whom}."
 
 
-class RunEnded(_Blocker, frozen=True, kw_only=True, tag="ended"):
+class RunEnded(Cause, frozen=True, kw_only=True, tag="ended"):
     """It is over."""
 
     flow_run_id: UUID
@@ -445,13 +415,13 @@ class RunEnded(_Blocker, frozen=True, kw_only=True, tag="ended"):
     def says(self, now: datetime) -> str:
         """How it ended, and why."""
         why = f": {self.reason}" if self.reason else "."
-        return f"It does not wait: it ended as {self.state_name} {_since(self.at, now)}{why}"
+        return f"It does not wait: it ended as {self.state_name} {since_when(self.at, now)}{why}"
 
     def todo(self) -> list[str]:
         """Run it again."""
         if not self.can_retry or self.state_type is StateType.COMPLETED:
             return []
-        return [_command("flow-run", "retry", self.flow_run_id)]
+        return [command("flow-run", "retry", self.flow_run_id)]
 
 
 Blocker = (
@@ -517,10 +487,10 @@ def summary_of(blockers: Sequence[Blocker], ahead: int | None, now: datetime, *,
         return blockers[0].says(now)
     text = FREE_SERVED if served else FREE
     return (
-        f"{text} {_counted(ahead, 'run')} {'stands' if ahead == 1 else 'stand'} before it." if ahead else text
+        f"{text} {counted(ahead, 'run')} {'stands' if ahead == 1 else 'stand'} before it." if ahead else text
     )
 
 
-def not_before(blockers: Sequence[Blocker]) -> datetime | None:
+def not_before(blockers: Sequence[Cause]) -> datetime | None:
     """The latest time that a blocker names for its own end."""
     return max((at for one in blockers if (at := one.ends_at()) is not None), default=None)

@@ -391,10 +391,21 @@ def _stand(books: Sequence[Book], run_id: UUID, now: datetime) -> Steps[TagSlots
     active = [book for book in books if book.active]
     if not active:
         return None
-    held = {one.limit_id for one in (yield from concurrency.leases_of_holder(run_id, now)) if one.slots}
     zero = [tag_of(book.name) for book in active if book.limit == 0]
-    full = tuple(tag_of(b.name) or "" for b in active if b.free == 0 and b.id not in held)
+    full = tuple(tag_of(book.name) or "" for book in (yield from _without_room(active, run_id, now)))
     return TagSlots(zero=zero[0] if zero else None, full=full, wait_seconds=core.TAG_WAIT_SECONDS)
+
+
+def _without_room(active: Sequence[Book], run_id: UUID, now: datetime) -> Steps[list[Book]]:
+    held = {one.limit_id for one in (yield from concurrency.leases_of_holder(run_id, now)) if one.slots}
+    return [book for book in active if book.free == 0 and book.id not in held]
+
+
+def full_tags(tags: Sequence[str], run_id: UUID, now: datetime) -> Steps[list[Book]]:
+    """The limits on these tags that have no room for the task run; they are only looked at."""
+    names = sorted({core.TAG_PREFIX + tag for tag in tags})
+    books = [decayed(book, now) for book in (yield from concurrency.read_books(names, now)) if book.active]
+    return (yield from _without_room(books, run_id, now)) if books else []
 
 
 def _hold(books: Sequence[Book], run_id: UUID, now: datetime) -> Steps[None]:

@@ -199,6 +199,12 @@ def holders(limit_ids: Sequence[UUID], now: datetime) -> Steps[dict[UUID, list[U
     return {limit_id: list(ids) for limit_id, ids in by_limit.items()}
 
 
+def read_books(limit_names: Sequence[str], now: datetime) -> Steps[list[Book]]:
+    """The limits of these names as they stand; for those who only look."""
+    found = yield _BY_NAMES(names=list(limit_names), now=now)
+    return [book_of(dict(zip(_KEYS, row, strict=True))) for row in found]
+
+
 # What follows is for transactions that change slots.
 
 

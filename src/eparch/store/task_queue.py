@@ -72,6 +72,23 @@ _NEXT_DUE = Statement(
     .order_by(_queue.c.due, _queue.c.task_run_id)
     .limit(sa.literal_column("1"))
 )
+_own = _queue.alias()
+_BEFORE = Statement(
+    sa.select(sa.func.count()).select_from(
+        sa.select(_queue.c.task_run_id)
+        .select_from(_own.join(_queue, _queue.c.task_key == _own.c.task_key))
+        .where(
+            _own.c.task_run_id == param("task_run_id", _queue.c.task_run_id),
+            _queue.c.holder.is_(None),
+            sa.or_(
+                _queue.c.due < _own.c.due,
+                sa.and_(_queue.c.due == _own.c.due, _queue.c.task_run_id < _own.c.task_run_id),
+            ),
+        )
+        .limit(sa.literal_column("1000"))
+        .subquery()
+    )
+)
 _ONE = Statement(_HELD.where(_queue.c.task_run_id == param("task_run_id", _queue.c.task_run_id)))
 _OF_HOLDERS = Statement(_HELD.where(AnyOf(_queue.c.holder, "holders")).order_by(_queue.c.task_run_id))
 _LAPSED = Statement(
@@ -204,6 +221,11 @@ def one(run_id: UUID) -> Steps[Held | None]:
     """The task run as it stands in the queue."""
     found = yield _ONE(task_run_id=run_id)
     return Held(*found[0]) if found else None
+
+
+def count_before(run_id: UUID) -> Steps[int]:
+    """How many task runs of the same key are handed out before this one; at most 1,000 are counted."""
+    return int((yield _BEFORE(task_run_id=run_id))[0][0])
 
 
 def held_by(holders: Sequence[UUID]) -> Steps[list[Held]]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from eparch.core.blockers import Explanation, HoldersPage, Holding, LimitHolding
 from eparch.core.endpoint import Endpoint
+from eparch.core.task_blockers import TaskExplanation
 
 explain_flow_run: Endpoint[Explanation] = Endpoint(
     "GET", "/flow_runs/{id}/explain", Explanation, tag="Flow Runs"
+)
+explain_task_run: Endpoint[TaskExplanation] = Endpoint(
+    "GET", "/task_runs/{id}/explain", TaskExplanation, tag="Task Runs"
 )
 read_work_pool_holders: Endpoint[list[Holding]] = Endpoint(
     "POST", "/work_pools/{name}/holders", list[Holding], body=HoldersPage, tag="Work Pools", idempotent=True
