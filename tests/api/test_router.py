@@ -1,11 +1,14 @@
 """Paths, methods, parameters and bodies, as the wire has them (wire section 1)."""
 
 import asyncio
+import json
 from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eparch.api.request import Answer, Request
 from eparch.api.router import Route, Router, handles, too_deep, without_nul
@@ -360,3 +363,22 @@ def test_query_parameter() -> None:
     assert call(APP, "GET", "/api/csrf-token?client=%FF").status == 422
     assert call(APP, "GET", "/api/csrf-token?client=%00").status == 422
     assert call(APP, "GET", "/api/csrf-token?" + "a=1&" * 100).status == 422
+
+
+def depth_of(value: object) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(depth_of, value.values()), default=0)
+    return 1 + max(map(depth_of, value), default=0) if isinstance(value, list) else 0
+
+
+TEXTS = st.text('[]{}"\\a', max_size=6)
+JSONS = st.recursive(
+    TEXTS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3)
+)
+
+
+@given(JSONS, st.integers(0, 130))
+def test_depth_is_that_of_the_value_whatever_its_texts_hold(value: object, more: int) -> None:
+    for _ in range(more):
+        value = [value]
+    assert too_deep(json.dumps(value).encode()) == (depth_of(value) > 128)
