@@ -37,6 +37,7 @@ _TEXT_PARAMETERS = frozenset({"resource_id", "lease_id"})
 _NUL_ESCAPE = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 
 _PLAIN = bytes(set(range(256)) - set(b'[]{}"'))
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 
 _REPORTS = frozenset({"/logs/", "/events", "/flow_runs/{id}/set_state", "/task_runs/{id}/set_state"})
 """Endpoints that say what happened: a NUL in a message must not lose the message, so it is replaced."""
@@ -190,13 +191,13 @@ def too_deep(data: bytes) -> bool:
     if b"\\" in data:
         data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
     # What is left in quotes are strings that hold brackets; two quotes side by side change nothing.
-    brackets = data.translate(None, _PLAIN).replace(b'""', b"")
+    brackets = data.translate(_ONE_KIND, _PLAIN).replace(b'""', b"")
     if b'"' in brackets:
         brackets = b"".join(brackets.split(b'"')[::2])
     for _ in range(MAX_DEPTH):
         if not brackets:
             return False
-        inner = brackets.replace(b"{}", b"").replace(b"[]", b"")
+        inner = brackets.replace(b"[]", b"")
         if len(inner) == len(brackets):
             return True
         brackets = inner
