@@ -86,10 +86,12 @@ def started(request: pytest.FixtureRequest, home: Path) -> Iterator[Client]:
         server = request.getfixturevalue("postgres_server")
         url = server.create(request.getfixturevalue("postgres_template"))
     client = start(home, url)
-    yield client
-    client.close()
-    if server is not None:
-        server.drop(url)
+    try:
+        yield client
+    finally:
+        client.close()
+        if server is not None:
+            server.drop(url)
 
 
 def seed(ask: Client) -> dict[str, list[str]]:
