@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from tests.workers.scripted import Scripted, once
 
 from eparch.core import calls
+from eparch.core.agents import check_served_by
 from eparch.core.errors import InfrastructureError, NotFound, Unreachable, Usage
 from eparch.core.states import Cancelling, Completed, Running, StateType
 from eparch.testing.infrastructure import FakeInfrastructure
@@ -377,7 +378,26 @@ def test_w3_without_a_type_a_missing_pool_is_refused_with_the_nearest(work, scri
 def test_w4_a_pool_of_agents_is_refused_with_the_command(work):
     worker = work(server=Scripted(type_="prefect-agent"), infrastructure=None)
     worker.join()
-    assert "eparch agent start --pool 'local'" in worker.codes[0].fix
+    assert "eparch agent start --pool local" in worker.codes[0].fix
+    # Nor is one made.
+    empty = Scripted(pool=None)
+    worker = work(server=empty, pool="new", type="prefect-agent", infrastructure=None)
+    worker.join()
+    assert "eparch agent start --pool new" in worker.codes[0].fix
+    assert empty.pools == {}
+
+
+def test_w4_agents_and_workers_are_told_the_same_way():
+    told = {}
+    for who, type_, other in (("worker", "prefect-agent", "agent"), ("agent", "docker", "worker")):
+        check_served_by(other, "a pool", type_)
+        with pytest.raises(Usage) as caught:
+            check_served_by(who, "a pool", type_)
+        assert caught.value.message == f"The work pool 'a pool' is served by {other}s, not by {who}s"
+        assert caught.value.why == f"its type is '{type_}'"
+        told[who] = caught.value.fix
+    assert told["worker"].startswith("eparch agent start --pool 'a pool'; or create a pool with: ")
+    assert told["agent"] == "eparch worker start --pool 'a pool'"
 
 
 def test_a_type_that_is_not_installed_is_refused_with_the_nearest(work):

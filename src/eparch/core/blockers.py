@@ -14,6 +14,7 @@ from uuid import UUID
 
 from msgspec import Meta
 
+from eparch.core.agents import AGENT_TYPE
 from eparch.core.causes import Cause, command, counted, since_when, when
 from eparch.core.claim_order import LimitOf
 from eparch.core.deployments import CollisionStrategy
@@ -23,9 +24,6 @@ from eparch.core.states import StateType
 
 SHOWN_HOLDERS = 10
 """Of those who hold slots, or stand ahead, so many are named."""
-
-AGENT_TYPE = "prefect-agent"
-"""Pools of this type are served by agents."""
 
 _LIMITED = {"work_pool": "work pool", "work_queue": "work queue", "deployment": "deployment"}
 

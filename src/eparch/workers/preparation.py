@@ -6,12 +6,14 @@ Owns what is created and what is refused. Does not own the work itself.
 from __future__ import annotations
 
 import logging
+import shlex
 from copy import deepcopy
 from typing import Any
 
 import msgspec
 
 from eparch.core import calls
+from eparch.core.agents import check_served_by
 from eparch.core.errors import Conflict, EparchError, NotFound, Usage, did_you_mean
 from eparch.core.job_templates import Severity, check_template
 from eparch.core.model import Json, decode
@@ -22,9 +24,6 @@ from eparch.workers.options import WorkerOptions
 from eparch.workers.sources import Sender
 
 logger = logging.getLogger("eparch.worker")
-
-AGENT = "prefect-agent"
-"""Type of pools that workers have never served."""
 
 
 def prepare_pool(
@@ -39,13 +38,7 @@ def prepare_pool(
         Usage: its type is not the wanted one, is an agent's, or the template file is wrong.
     """
     pool = _read_or_create(sender, options)
-    if pool.type == AGENT:
-        raise Usage(
-            f"The work pool '{pool.name}' is for agents",
-            why=f"its type is '{AGENT}', and a worker serves typed pools",
-            fix=f"eparch agent start --pool '{pool.name}'; or create a pool with: "
-            f"eparch work-pool create NAME --type process",
-        )
+    check_served_by("worker", pool.name, pool.type)
     if options.type is not None and options.type != pool.type:
         raise Usage(
             f"The work pool '{pool.name}' has the type '{pool.type}', not '{options.type}'",
@@ -73,6 +66,7 @@ def _read_or_create(sender: Sender, options: WorkerOptions) -> WorkPool:
         if options.base_job_template is not None:
             logger.warning("The pool '%s' keeps its template: a file is for a pool that is new", found.name)
         return found
+    check_served_by("worker", options.pool, options.type)
     bring_type(sender, options.type, options.install_policy)
     template = read_template(options) or default_template(options.type)
     body = WorkPoolCreate(name=options.pool, type=options.type, base_job_template=template)
@@ -106,11 +100,15 @@ def read_template(options: WorkerOptions) -> dict[str, Json] | None:
 
 def _missing(sender: Sender, options: WorkerOptions) -> EparchError:
     known = [pool.name for pool in sender.send(calls.read_work_pools(body={"limit": 200}))]
+    fix = f"eparch work-pool create {shlex.quote(options.pool)} --type {options.type or 'process'}"
+    why = ""
+    if not options.create_pool_if_not_found:
+        why = "it may not be created: '--no-create-pool-if-not-found'"
+    elif options.type is None:
+        why = "a pool is created for a worker only with '--type'"
+        fix = f"{fix}, or add '--type process' here"
     return NotFound(
-        f"There is no work pool '{options.pool}'",
-        why="a pool is created for a worker only with '--type'" if options.type is None else "",
-        fix=did_you_mean(options.pool, known)
-        or f"eparch work-pool create '{options.pool}' --type process, or add '--type process' here",
+        f"There is no work pool '{options.pool}'", why=why, fix=did_you_mean(options.pool, known) or fix
     )
 
 
