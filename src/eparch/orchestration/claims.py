@@ -49,7 +49,9 @@ def claim(pool_name: str, request: ClaimRuns, now: datetime) -> Steps[Work]:
     if is_paused or request.limit == 0 or not takes:
         return Work(cancel=cancel, order=order)
     taking = _Taking(pool_id, limit, request, now)
-    for queue in queues:
+    for queue in (yield from _with_due(queues, taking.before)):
+        if taking.is_full:
+            break
         yield from taking.take(queue)
     return Work(runs=taking.taken, cancel=cancel, order=order)
 
@@ -73,6 +75,14 @@ def chosen_queues(pool_id: UUID, pool_name: str, named: Sequence[str]) -> Steps[
         if name not in known:
             raise NotFound(f"Work pool queue '{pool_name}/{name}' not found.", fix=did_you_mean(name, known))
     return [queue for queue in queues if not named or queue[1] in named]
+
+
+def _with_due(queues: list[Queue], before: datetime) -> Steps[list[Queue]]:
+    """Those of the queues that have a run which is due; one queue alone is looked at right away."""
+    if len(queues) < 2:
+        return queues
+    due = yield from claims.with_due([queue[0] for queue in queues], before)
+    return [queue for queue in queues if queue[0] in due]
 
 
 def _claimed_before(before: Sequence[Claim], lease_until: datetime) -> Steps[list[ClaimedRun]]:
@@ -112,10 +122,15 @@ class _Taking:
     def __init__(self, pool_id: UUID, limit: int | None, request: ClaimRuns, now: datetime) -> None:
         lease_until = now + timedelta(seconds=request.lease_seconds)
         self._claimer = NewClaim(request.claim_id, request.worker_name, lease_until)
-        self._before = now + timedelta(seconds=request.prefetch_seconds)
+        self.before = now + timedelta(seconds=request.prefetch_seconds)
         self._pool_id, self._limit, self._most, self._now = pool_id, limit, request.limit, now
         self._complete = _Completion()
         self.taken: list[ClaimedRun] = []
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many runs are taken as were asked for."""
+        return len(self.taken) >= self._most
 
     def take(self, queue: Queue) -> Steps[None]:
         """Take what is due of ``queue``, oldest first, inside every limit."""
@@ -123,7 +138,7 @@ class _Taking:
         want = min(free, self._most - len(self.taken))
         # Each round takes a run or ends one; those behind a full deployment are not found again.
         while want > 0:
-            candidates = yield from claims.due(queue[0], self._before, want)
+            candidates = yield from claims.due(queue[0], self.before, want)
             changed = False
             for run_id, _ in candidates:
                 stored = yield from runs.flow_run_for_decision(run_id)
@@ -174,18 +189,22 @@ def due_runs(
     pool_id, is_paused, pool_limit = yield from _pool(pool_name)
     queues = yield from chosen_queues(pool_id, pool_name, names)
     yield from pools.mark_polled([queue[0] for queue in queues], now)
-    found: list[dict[str, object]] = []
     if is_paused:
-        return found
-    for queue in queues:
+        return []
+    found: list[tuple[UUID, UUID]] = []
+    for queue in (yield from _with_due(queues, before)):
+        if len(found) >= limit:
+            break
         free = yield from free_slots(pool_id, pool_limit, queue)
         want = min(free, limit - len(found))
         if want <= 0:
             continue
-        for run_id, _ in (yield from claims.due(queue[0], before, want, after)):
-            run = yield from runs.read_flow_run(run_id, now)
-            found.append({"work_pool_id": pool_id, "work_queue_id": queue[0], "flow_run": run})
-    return found
+        found += [(run_id, queue[0]) for run_id, _ in (yield from claims.due(queue[0], before, want, after))]
+    read = yield from runs.read_flow_runs_of([run_id for run_id, _ in found], now)
+    return [
+        {"work_pool_id": pool_id, "work_queue_id": queue_id, "flow_run": read[run_id]}
+        for run_id, queue_id in found
+    ]
 
 
 def next_due(pool_name: str, names: Sequence[str]) -> Steps[tuple[UUID, datetime | None]]:

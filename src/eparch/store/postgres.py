@@ -167,11 +167,25 @@ async def open_postgres(url: str) -> PostgresDatabase:
             max_size=MOST_CONNECTIONS,
             statement_cache_size=1000,
             command_timeout=60,
+            init=_prepare_connection,
+            reset=_leave_connection,
             server_settings={"timezone": "UTC", "application_name": "eparch"},
         )
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
         raise unusable(url, error) from error
     return PostgresDatabase(pool, url)
+
+
+async def _prepare_connection(connection: Any) -> None:
+    """Compiling a statement takes longer than any of ours runs.
+
+    It is no setting of the login, which some poolers refuse.
+    """
+    await connection.execute("SET jit = off")
+
+
+async def _leave_connection(connection: Any) -> None:
+    """Nothing is left behind on a connection, so a trip to the server after each operation is spared."""
 
 
 def unusable(url: str, error: BaseException) -> DatabaseUnusable:
