@@ -27,19 +27,19 @@ def structure(value: Any) -> Any:
     }
 
 
-def test_every_type_has_facts() -> None:
+def test_w27_every_type_has_facts() -> None:
     assert set(NAMES) == set(FACTS)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_template_is_that_of_the_incumbent(name: str) -> None:
+def test_w27_template_is_that_of_the_incumbent(name: str) -> None:
     template = read_type(name).default_base_job_configuration
     assert structure(template["variables"]) == FACTS[name]["variables"]
     assert structure(template["job_configuration"]) == FACTS[name]["job_configuration"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_template_is_sound_and_says_what_its_variables_do(name: str) -> None:
+def test_w27_template_is_sound_and_says_what_its_variables_do(name: str) -> None:
     template = read_type(name).default_base_job_configuration
     assert [str(p.message) for p in check_template(template) if p.severity is Severity.ERROR] == []
     variables = template["variables"]

@@ -8,7 +8,9 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -147,6 +149,40 @@ def test_w14_a_pool_that_is_paused_gives_nothing_and_then_no_more_than_its_limit
     taken = [len(claim(name)) for name in ("one", "two", "three")]
     assert taken == [2, 0, 0]
     assert place.client.send(calls.read_work_pool(name=place.pool)).status == "READY"
+
+
+def test_w14_workers_that_wait_at_a_paused_pool_get_no_more_than_its_limit_when_it_goes_on(place):
+    most = 3
+    body = WorkPoolUpdate(is_paused=True, concurrency_limit=most)
+    place.client.send(calls.update_work_pool(name=place.pool, body=body))
+    runs = {place.run("good").id for _ in range(8)}
+    asked, decided = threading.Barrier(7, timeout=60), threading.Event()
+
+    def wait(number):
+        given, last = [], False
+        with Client(place.env["EPARCH_API_URL"]) as client:
+            asked.wait()
+            while not last:
+                last = decided.is_set()
+                body = ClaimRuns(
+                    claim_id=new_id(), worker_name=f"w{number}", limit=10, lease_seconds=600, wait_seconds=1
+                )
+                given += client.send(calls.claim_runs(name=place.pool, body=body), timeout=60).runs
+        return given
+
+    with ThreadPoolExecutor(6) as threads:
+        waiting = [threads.submit(wait, number) for number in range(6)]
+        asked.wait()
+        for paused in (False, True, False):
+            body = WorkPoolUpdate(is_paused=paused)
+            place.client.send(calls.update_work_pool(name=place.pool, body=body))
+        decided.set()
+        given = [one.flow_run.id for each in waiting for one in each.result(120)]
+    # Nobody is given too much at once, and what there is room for is given.
+    assert len(given) == len(set(given)) == most
+    assert set(given) < runs
+    pool = place.client.send(calls.read_work_pool(name=place.pool))
+    assert (pool.active_slots, pool.status) == (most, "READY")
 
 
 @pytest.mark.parametrize(
