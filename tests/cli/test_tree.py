@@ -100,6 +100,7 @@ def test_only_commands_without_data_print_none():
         "profile delete",
         "profile rename",
         "profile use",
+        "schema",
         "task serve",
         "worker start",
         "run",

@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "profile": (f"{_CLI}.profile:profile", "Named sets of settings."),
     "run": (f"{_CLI}.run:run", "Run a file of flows here and now."),
+    "schema": (f"{_CLI}.schema:schema", "Print the JSON Schema of prefect.yaml."),
     "server": (f"{_CLI}.server:server", "Start and stop the server."),
     "task": (f"{_CLI}.task:task", "Serve tasks that code elsewhere starts with `delay()`."),
     "task-run": (f"{_CLI}.task_run:task_run", "View task runs, and why one waits."),

@@ -12,9 +12,8 @@ from typing import Any
 from eparch.core.errors import SourceError, did_you_mean
 from eparch.core.model import Json
 from eparch.core.templates import Path, placeholders
+from eparch.deploy.grammar import WORDS
 from eparch.deploy.source import Document, Note
-
-_FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 class Findings:
@@ -35,19 +34,32 @@ class Findings:
         self.notes.append(Note(message=message, position=self.document.key(path)))
 
     def check_keys(
-        self, given: Mapping[str, Json], path: Path, known: Iterable[str], hints: Mapping[str, str], what: str
+        self,
+        given: Mapping[str, Json],
+        path: Path,
+        known: Iterable[str],
+        hints: Mapping[str, str],
+        what: str,
+        *,
+        otherwise: str = "",
     ) -> None:
-        """Refuse every key of ``given`` that is not ``known``; ``hints`` say where one belongs."""
+        """Refuse every key of ``given`` that is not ``known``.
+
+        ``hints`` say where one belongs; ``otherwise`` is said of one that is near nothing.
+        """
+        unknown = given.keys() - set(known)
+        if not unknown:
+            return
         known = list(known)
         for key in given:
-            if key in known:
+            if key not in unknown:
                 continue
             fix = hints.get(key) or did_you_mean(key, known)
             message = f"{what} has no key '{key}'"
             if self.lenient:
                 self.note((*path, key), f"{message}; it is ignored. {fix}".rstrip())
             else:
-                fix = fix or f"remove it; known are: {', '.join(known)}"
+                fix = fix or otherwise or f"remove it; known are: {', '.join(known)}"
                 self.error((*path, key), message, fix=fix, key=True)
 
 
@@ -79,8 +91,8 @@ class Fields:
             return value
         if self.is_open(value):
             return None
-        if isinstance(value, str) and value.lower() in _FLAGS:
-            return _FLAGS[value.lower()]
+        if isinstance(value, str) and value.lower() in WORDS:
+            return WORDS[value.lower()]
         self.wrong(key, "true or false")
         return None
 

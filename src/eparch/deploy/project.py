@@ -16,7 +16,7 @@ import msgspec
 
 from eparch.core.crash_retries import DEFAULT_DELAY, LONGEST_DELAY, MOST, CrashRetries
 from eparch.core.deployments import CollisionStrategy, ConcurrencyOptions, DeploymentScheduleCreate
-from eparch.core.errors import NotFound, SourceError, SourceErrors, TemplateInvalid
+from eparch.core.errors import NotFound, SourceError, SourceErrors, TemplateInvalid, did_you_mean
 from eparch.core.model import UNSET, Json, Value
 from eparch.core.step_names import OUTPUTS
 from eparch.core.templates import (
@@ -30,14 +30,13 @@ from eparch.core.templates import (
     render,
 )
 from eparch.deploy.findings import Fields, Findings, as_text, is_blank, kind_of
+from eparch.deploy.grammar import CONCURRENCY, GRACE, NAME, RETRY_ON_CRASH, SECTIONS, VERSION_TYPES
 from eparch.deploy.outputs import Judge, Outputs, absent, placed, with_later
 from eparch.deploy.schedules import read_schedules
+from eparch.deploy.service_levels import read_service_levels
 from eparch.deploy.source import Document, Note, Position, load, parse
 from eparch.deploy.steps import Step, read_steps
 from eparch.deploy.tolerance import (
-    CONCURRENCY,
-    RETRY_ON_CRASH,
-    SECTIONS,
     check_top,
     is_untouched,
     normalize,
@@ -45,8 +44,7 @@ from eparch.deploy.tolerance import (
 )
 from eparch.deploy.triggers import read_triggers
 
-_NAME = re.compile(r"[^/%&><\x00]{1,255}")
-_GRACE = (60, 86400)
+_NAME = re.compile(NAME)
 _IN_PULL = frozenset({Kind.OUTPUT})
 _ENVIRONMENT = frozenset({Kind.ENV})
 
@@ -86,7 +84,7 @@ class ProjectDeployment(Value, frozen=True, kw_only=True):
     push: list[Step] | None = None
     pull: list[Step] | None = None
     triggers: list[dict[str, Json]] = []
-    sla: list[Json] = []
+    sla: list[dict[str, Json]] = []
     raw: dict[str, Json] = {}
     path: Path = ()
     position: Position
@@ -341,7 +339,7 @@ def _type(raw: dict[str, Json], path: Path, findings: Findings, *, final: bool) 
         flow_name=fields.text("flow_name") or None,
         entrypoint=fields.text("entrypoint") or None,
         version=fields.text("version") or None,
-        version_type=fields.text("version_type"),
+        version_type=_version_type(fields, findings),
         tags=_tags(fields),
         description=fields.text("description"),
         parameters=fields.mapping("parameters") or {},
@@ -358,11 +356,20 @@ def _type(raw: dict[str, Json], path: Path, findings: Findings, *, final: bool) 
         push=read_steps(raw.get("push"), (*path, "push"), findings),
         pull=read_steps(raw.get("pull"), (*path, "pull"), findings),
         triggers=read_triggers(triggers, (*path, "triggers"), findings),
-        sla=fields.items("sla") or [],
+        sla=read_service_levels(fields.items("sla") or [], (*path, "sla"), findings, final=final),
         raw=raw,
         path=path,
         position=findings.document.at(path),
     )
+
+
+def _version_type(fields: Fields, findings: Findings) -> str | None:
+    value = fields.text("version_type") or None
+    if value is None or value in VERSION_TYPES or fields.is_open(value):
+        return value
+    fix = did_you_mean(value, VERSION_TYPES) or f"one of {', '.join(VERSION_TYPES)}"
+    findings.error((*fields.path, "version_type"), f"There is no version type '{value}'", fix=fix)
+    return None
 
 
 def _tags(fields: Fields) -> list[str]:
@@ -405,8 +412,8 @@ def _concurrency(fields: Fields, findings: Findings) -> tuple[int | None, Concur
         message = f"There is no collision strategy '{strategy}'"
         findings.error((*where, "collision_strategy"), message, fix=f"one of {', '.join(names)}")
         return limit, None
-    if grace is not None and not (_is_count(grace) and _GRACE[0] <= grace <= _GRACE[1]):
-        message = f"'grace_period_seconds' must be a whole number from {_GRACE[0]} to {_GRACE[1]}"
+    if grace is not None and not (_is_count(grace) and GRACE[0] <= grace <= GRACE[1]):
+        message = f"'grace_period_seconds' must be a whole number from {GRACE[0]} to {GRACE[1]}"
         findings.error((*where, "grace_period_seconds"), message)
         return limit, None
     chosen = CollisionStrategy(str(strategy or CollisionStrategy.ENQUEUE.value).upper())

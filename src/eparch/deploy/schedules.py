@@ -17,10 +17,8 @@ from eparch.core.errors import ScheduleInvalid
 from eparch.core.model import Json, decode
 from eparch.core.templates import Path, placeholders
 from eparch.deploy.findings import Fields, Findings, is_blank, kind_of
+from eparch.deploy.grammar import SCHEDULE, SCHEDULE_KINDS, SCHEDULE_OLD, SLUG
 
-KINDS = ("cron", "interval", "rrule")
-_KEYS = (*KINDS, "timezone", "day_or", "anchor_date", "active", "parameters", "slug", "replaces")
-_OLD = ("catchup", "max_active_runs")
 _HINTS = {
     "late_runs": "there is no such field",
     "flow_run_name": "there is no such field; the flow names its runs: @flow(flow_run_name=...)",
@@ -32,7 +30,7 @@ _HINTS = {
     "start_date": "write 'anchor_date'",
 }
 _WITHOUT_DAYLIGHT_SAVING = {"EST": "America/New_York", "MST": "America/Denver", "HST": "Pacific/Honolulu"}
-_SLUG = re.compile(r"[a-z0-9_-]+")
+_SLUG = re.compile(SLUG)
 _CLOCK = re.compile(r"(\d+):([0-5]?\d):([0-5]?\d(?:\.\d+)?)")
 _CRON_FIELD = r"(?:[\d*?][\w*/,\-#?]*|[A-Za-z]{3}(?:[-,][A-Za-z]{3})*)"
 _CRONLIKE = re.compile(rf"{_CRON_FIELD}(?:\s+{_CRON_FIELD}){{4,5}}")
@@ -113,10 +111,10 @@ def _read_schedule(
     item: dict[str, Json], path: Path, findings: Findings, *, active: bool | None, final: bool
 ) -> DeploymentScheduleCreate | None:
     before = len(findings.errors)
-    findings.check_keys(item, path, (*_KEYS, *_OLD), _HINTS, "A schedule")
+    findings.check_keys(item, path, (*SCHEDULE, *SCHEDULE_OLD), _HINTS, "A schedule")
     _read_old(item, path, findings)
     fields = Fields(item, path, findings, final=final)
-    named = [kind for kind in KINDS if item.get(kind) is not None]
+    named = [kind for kind in SCHEDULE_KINDS if item.get(kind) is not None]
     if len(named) != 1:
         message = "A schedule needs exactly one of cron, interval, rrule"
         if is_blank(item):

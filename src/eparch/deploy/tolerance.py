@@ -11,40 +11,24 @@ import re
 from eparch.core.model import Json
 from eparch.core.templates import Path, placeholders
 from eparch.deploy.findings import Findings, as_text, is_blank, kind_of
-
-SECTIONS = ("build", "push", "pull")
-TOP = ("prefect-version", "name", "description", "required_inputs", "definitions", *SECTIONS, "deployments")
-DEPLOYMENT = (
-    "name",
-    "version",
-    "version_type",
-    "tags",
-    "description",
-    "entrypoint",
-    "flow_name",
-    "parameters",
-    "enforce_parameter_schema",
-    "paused",
-    "schedule",
-    "schedules",
-    "concurrency_limit",
-    "retry_on_crash",
-    "work_pool",
-    *SECTIONS,
-    "triggers",
-    "sla",
+from eparch.deploy.grammar import (
+    DEPLOYMENT,
+    DEPLOYMENT_OLD,
+    SECTIONS,
+    TOP,
+    TOP_OLD,
+    WORK_POOL,
 )
-WORK_POOL = ("name", "work_queue_name", "job_variables")
-RETRY_ON_CRASH = ("count", "delay_seconds")
-CONCURRENCY = ("limit", "collision_strategy", "grace_period_seconds")
 
 OTHER_TOOLS = {"jobs": "CI", "includes": "Taskfile", "services": "Compose", "hosts": "Ansible"}
 """Top-level keys of files of other tools that are called ``prefect.yml`` too."""
 
 _SHELL_VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 _SPACED = re.compile(r"\{ \{ *([\w.\-\[\]$]+) *\} \}")
+_BRACES = re.compile(r"(?<!\{)\{\{[^{}]*\}\}(?!\})")
+_STAYS = "is_schedule_active"
 _ITEM = "it belongs in an item of 'deployments:'"
-_SETTINGS = "there is no such section, and Prefect ignored it; for YAML anchors use 'definitions:'"
+_SETTINGS = "there is no such section, and Prefect ignores it; for YAML anchors use 'definitions:'"
 _MIGRATE = "for files of Prefect 2 see 'eparch migrate'"
 _INVENTED = (
     "variables",
@@ -62,7 +46,9 @@ _INVENTED = (
     "retries",
     "security",
 )
-_OF_SCHEDULE = ("timezone", "active", "day_or", "cron", "interval", "rrule", "anchor_date")
+OF_SCHEDULE = ("timezone", "active", "day_or", "cron", "interval", "rrule", "anchor_date")
+"""Keys of a schedule that people write into the deployment."""
+
 TOP_HINTS = {
     **dict.fromkeys(
         ("entrypoint", "flow_name", "schedule", "schedules", "parameters", "work_pool", "tags"), _ITEM
@@ -81,9 +67,7 @@ DEPLOYMENT_HINTS = {
     "work_queue_name": _IN_POOL,
     "work_queue": "move it into 'work_pool:' as 'work_queue_name'; Prefect ignored it here",
     "job_variables": _IN_POOL,
-    **dict.fromkeys(
-        ("timezone", "active", "day_or", "cron", "interval", "rrule", "anchor_date"), _IN_SCHEDULE
-    ),
+    **dict.fromkeys(OF_SCHEDULE, _IN_SCHEDULE),
     "time_zone": "move it into the item of 'schedules:' as 'timezone'",
     "concurrency": "write 'concurrency_limit'",
     "concurrency_options": "write 'concurrency_limit: {limit: ..., collision_strategy: ...}'",
@@ -144,8 +128,8 @@ def check_top(data: dict[str, Json], findings: Findings) -> None:
     """Refuse what has no meaning at the top of the file; ``definitions`` and ``x-*`` may hold anything."""
     if data.get("version") is not None:
         findings.note(("version",), "'version' at the top has no meaning; it is ignored")
-    known = {key: value for key, value in data.items() if key != "version" and not key.startswith("x-")}
-    findings.check_keys(known, (), TOP, TOP_HINTS, "The file")
+    known = {key: value for key, value in data.items() if key not in TOP_OLD and not key.startswith("x-")}
+    findings.check_keys(known, (), TOP, TOP_HINTS, "The file", otherwise=_SETTINGS)
 
 
 def normalize(item: dict[str, Json], path: Path, findings: Findings) -> dict[str, Json]:
@@ -154,8 +138,7 @@ def normalize(item: dict[str, Json], path: Path, findings: Findings) -> dict[str
     ``is_schedule_active`` stays: it is for the schedules to read.
     """
     document = findings.document
-    known = (*DEPLOYMENT, "is_schedule_active")
-    moved = ("is_paused", "infra_overrides")
+    known, moved = (*DEPLOYMENT, _STAYS), [key for key in DEPLOYMENT_OLD if key != _STAYS]
     stray = {key: "it has no value: a stray line?" for key, value in item.items() if value is None}
     # A misplaced key without a value has lost nothing; an unknown one is a typo or a stray line.
     unknown = {key: None for key in stray if key not in DEPLOYMENT_HINTS and key not in moved}
@@ -196,6 +179,11 @@ def _note_lookalikes(value: Json, path: Path, findings: Findings) -> None:
             findings.note(path, message)
         elif spaced:
             findings.note(path, f"'{spaced[0]}' is text; for a placeholder write '{{{{ {spaced[1]} }}}}'")
+        elif "{{" in value:
+            known = {found.text for found in placeholders(value)}
+            for braces in _BRACES.findall(value):
+                if braces not in known:
+                    findings.note(path, f"'{braces}' is text; a placeholder is a name: no spaces, no calls")
 
 
 def _rename_paused(given: dict[str, Json], path: Path, findings: Findings) -> None:

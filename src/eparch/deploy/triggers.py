@@ -8,14 +8,8 @@ from __future__ import annotations
 from eparch.core.model import Json
 from eparch.core.templates import Path
 from eparch.deploy.findings import Findings, kind_of
+from eparch.deploy.grammar import TRIGGER, TRIGGER_KINDS
 
-_ACTION = ("name", "description", "enabled", "job_variables", "parameters", "schedule_after")
-_KINDS: dict[str, tuple[str, ...]] = {
-    "event": ("match", "match_related", "after", "expect", "for_each", "posture", "threshold", "within"),
-    "compound": ("require", "within", "triggers"),
-    "sequence": ("within", "triggers"),
-    "metric": ("match", "match_related", "metric", "posture"),
-}
 _HINTS = {"event": "write 'expect'", "events": "write 'expect'", "action": "a trigger runs its deployment"}
 _MAX_DEPTH = 8
 
@@ -37,12 +31,14 @@ def _read_trigger(value: Json, path: Path, findings: Findings, depth: int) -> di
         findings.error(path, f"A trigger must be a mapping, not {kind_of(value)}")
         return None
     kind = value.get("type") or _kind(value)
-    if kind not in _KINDS:
+    if kind not in TRIGGER_KINDS:
         findings.error(
-            (*path, "type"), f"There is no trigger of type '{kind}'", fix=f"one of {', '.join(_KINDS)}"
+            (*path, "type"), f"There is no trigger of type '{kind}'", fix=f"one of {', '.join(TRIGGER_KINDS)}"
         )
         return None
-    findings.check_keys(value, path, ("type", *_ACTION, *_KINDS[kind]), _HINTS, f"A trigger of type {kind}")
+    findings.check_keys(
+        value, path, ("type", *TRIGGER, *TRIGGER_KINDS[kind]), _HINTS, f"A trigger of type {kind}"
+    )
     trigger = {key: item for key, item in value.items() if item is not None} | {"type": kind}
     for key in ("expect", "after", "for_each"):
         if isinstance(trigger.get(key), str):
