@@ -16,6 +16,9 @@ from eparch.core.model import encode
 
 Converter = Callable[[Any], Any]
 
+_EMPTY = {dict: "{}", list: "[]"}
+"""Most tags, labels and inputs are these."""
+
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
@@ -25,6 +28,8 @@ def json_text(value: Any) -> str:
     Raises:
         Invalid: it holds a NUL, which PostgreSQL cannot read again, so no database is given one.
     """
+    if not value and (empty := _EMPTY.get(type(value))):
+        return empty
     text = encode(value).decode()
     if "\\u0000" in text and _NUL.search(text):
         raise _nul()
@@ -231,6 +236,23 @@ class IntervalOf(ColumnElement[int]):
         return self.column._from_objects
 
 
+class MomentOf(ColumnElement[Any]):
+    """When the interval of that ``number`` begins: intervals of ``length`` microseconds from ``start`` on."""
+
+    inherit_cache = True
+
+    def __init__(self, number: ColumnElement[int], column: sa.Column[Any], start: str, length: str) -> None:
+        """``column`` is a time; ``start`` and ``length`` are names of values."""
+        self.number = number
+        self.type = column.type
+        self.start = sa.bindparam(start, type_=column.type)
+        self.length = sa.bindparam(length, type_=sa.BigInteger)
+
+    @property
+    def _from_objects(self) -> Any:
+        return self.number._from_objects
+
+
 class NextPosition(ColumnElement[int]):
     """The position of a row that is added to ``table`` now: the order of commits, as readers see them."""
 
@@ -258,6 +280,9 @@ class IsSettled(ColumnElement[bool]):
         return self.position._from_objects
 
 
+_SHIFT = "(SELECT shift FROM position_shift)"
+
+
 @compiles(NextPosition, "sqlite")
 def _next_position_sqlite(element: NextPosition, compiler: Any, **kw: Any) -> str:
     # One writer at a time holds the file, so the next number is free. The clock keeps a number from being
@@ -269,7 +294,7 @@ def _next_position_sqlite(element: NextPosition, compiler: Any, **kw: Any) -> st
 @compiles(NextPosition, "postgresql")
 def _next_position_postgresql(element: NextPosition, compiler: Any, **kw: Any) -> str:
     # Transactions commit in any order; a reader takes what no running one can come before: ``IsSettled``.
-    return "pg_current_xact_id()::text::bigint"
+    return f"(pg_current_xact_id()::text::bigint + {_SHIFT})"
 
 
 @compiles(IsSettled, "sqlite")
@@ -280,7 +305,7 @@ def _is_settled_sqlite(element: IsSettled, compiler: Any, **kw: Any) -> str:
 @compiles(IsSettled, "postgresql")
 def _is_settled_postgresql(element: IsSettled, compiler: Any, **kw: Any) -> str:
     position = compiler.process(element.position, **kw)
-    return f"({position} < pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"
+    return f"({position} < pg_snapshot_xmin(pg_current_snapshot())::text::bigint + {_SHIFT})"
 
 
 @compiles(SecondsBetween, "sqlite")
@@ -292,7 +317,7 @@ def _seconds_sqlite(element: SecondsBetween, compiler: Any, **kw: Any) -> str:
 @compiles(SecondsBetween, "postgresql")
 def _seconds_postgresql(element: SecondsBetween, compiler: Any, **kw: Any) -> str:
     later, earlier = compiler.process(element.later, **kw), compiler.process(element.earlier, **kw)
-    return f"extract(epoch FROM {later} - {earlier})::double precision"
+    return f"date_part('epoch', {later} - {earlier})"
 
 
 @compiles(IntervalOf, "sqlite")
@@ -305,7 +330,21 @@ def _interval_sqlite(element: IntervalOf, compiler: Any, **kw: Any) -> str:
 def _interval_postgresql(element: IntervalOf, compiler: Any, **kw: Any) -> str:
     column, start = compiler.process(element.column, **kw), compiler.process(element.start, **kw)
     length = compiler.process(element.length, **kw)
-    return f"div(extract(epoch FROM {column} - {start}) * 1000000, {length})::bigint"
+    # The bin is exact; that its distance is a double is mended by rounding.
+    begin = f"date_bin({length} * interval '1 microsecond', {column}, {start})"
+    return f"round(date_part('epoch', {begin} - {start}) * 1000000 / {length})::bigint"
+
+
+@compiles(MomentOf, "sqlite")
+def _moment_sqlite(element: MomentOf, compiler: Any, **kw: Any) -> str:
+    start, length = compiler.process(element.start, **kw), compiler.process(element.length, **kw)
+    return f"({start} + {compiler.process(element.number, **kw)} * {length})"
+
+
+@compiles(MomentOf, "postgresql")
+def _moment_postgresql(element: MomentOf, compiler: Any, **kw: Any) -> str:
+    start, length = compiler.process(element.start, **kw), compiler.process(element.length, **kw)
+    return f"({start} + {compiler.process(element.number, **kw)} * {length} * interval '1 microsecond')"
 
 
 @compiles(NotByIndex, "sqlite")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import msgspec
@@ -60,7 +61,7 @@ def looking(steps: Steps[T]) -> Steps[T]:
 class Prepared:
     """A statement as one dialect's driver runs it."""
 
-    __slots__ = ("_inputs", "_outputs", "sql")
+    __slots__ = ("_encoders", "_inputs", "_outputs", "_pick", "sql")
 
     def __init__(
         self,
@@ -70,15 +71,24 @@ class Prepared:
     ) -> None:
         """``inputs``: name, encoder, default, in the driver's order. ``outputs``: column index, decoder."""
         self.sql = sql
-        self._inputs = tuple(inputs)
+        self._inputs = tuple((name, default) for name, _, default in inputs)
+        self._encoders = tuple((index, one[1]) for index, one in enumerate(inputs) if one[1] is not None)
+        # With a single name an itemgetter gives no tuple.
+        self._pick = itemgetter(*(name for name, _ in self._inputs)) if len(self._inputs) > 1 else None
         self._outputs = tuple(outputs)
 
     def arguments(self, values: Mapping[str, Any]) -> list[Any]:
         """``values`` as the driver takes them."""
-        given = []
-        for name, encode, default in self._inputs:
-            value = values.get(name, default)
-            given.append(encode(value) if encode is not None and value is not None else value)
+        try:
+            given = list(self._pick(values)) if self._pick is not None else None
+        except KeyError:
+            given = None
+        if given is None:
+            given = [values.get(name, default) for name, default in self._inputs]
+        for index, encode in self._encoders:
+            value = given[index]
+            if value is not None:
+                given[index] = encode(value)
         return given
 
     def decode(self, rows: Sequence[Any]) -> Rows:
