@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 from tests.workers.engine import IMAGE, running_engine
+from tests.workers.registry import running_registry
 
 from eparch.client.http import Client
 from eparch.core import calls
@@ -265,6 +266,35 @@ class TestDocker(InfrastructureContract):
         )
         assert infrastructure.watch(handle).code == 0
 
+    def test_a_registry_lets_in_whose_credentials_are_its_own(self, infrastructure, engine):
+        user, password = "ada", f"pw-{uuid4().hex}"
+        with running_registry(user, password) as registry:
+            image = f"{registry.address}/small:1"
+            own = {"username": user, "password": password, "registry_url": registry.address}
+
+            def begin(**credentials):
+                more = {"registry_credentials": credentials} if credentials else {}
+                return self.begin(
+                    infrastructure, "exit 3", image=image, image_pull_policy="Always",
+                    network_mode="none", **more,
+                )  # fmt: skip
+
+            for wrong in (
+                {},
+                {**own, "password": "guessed"},
+                {**own, "registry_url": "registry.example.com"},
+            ):
+                del registry.shown[:]
+                with pytest.raises(InfrastructureError, match="does not let you in") as caught:
+                    begin(**wrong)
+                assert "registry_credentials" in caught.value.fix
+                assert password not in str(caught.value) + caught.value.why
+                # What is for another registry is not sent here.
+                sent = [one for one in registry.shown if one]
+                assert bool(sent) is ("guessed" in wrong.get("password", ""))
+            assert infrastructure.watch(begin(**own)).code == 3
+            engine.client.images.remove(image, force=True)
+
     def test_a_job_on_another_engine_is_not_taken_for_gone(self, infrastructure):
         handle = f"docker://elsewhere:{'a' * 64}"
         for act in (infrastructure.watch, lambda handle: infrastructure.stop(handle, 0)):
@@ -323,6 +353,36 @@ class TestDocker(InfrastructureContract):
         state = place.state(run)
         assert state.is_crashed()
         assert "'eparch-none:1' is not on this machine" in state.message
+
+    def test_a_block_of_credentials_is_read_at_submit_and_told_nowhere(self, place, engine):
+        password = f"pw-{uuid4().hex}"
+        with running_registry("ada", password) as registry:
+            slug = f"docker-registry-credentials-{uuid4().hex[:8]}"
+            type_ = place.client.send(calls.create_block_type(body={"name": slug, "slug": slug}))
+            schema = place.client.send(
+                calls.create_block_schema(
+                    body={"block_type_id": type_.id, "fields": {"secret_fields": ["password"]}}
+                )
+            )
+            data = {"username": "ada", "password": password, "registry_url": f"http://{registry.address}"}
+            body = {"name": f"b-{uuid4().hex[:8]}", "block_type_id": type_.id, "block_schema_id": schema.id}
+            block = place.client.send(calls.create_block_document(body={**body, "data": data}))
+            image = f"{registry.address}/small:1"
+            run = place.run(
+                "good", image=image, image_pull_policy="Always", command="/bin/sh -c 'exit 3'", volumes=[],
+                registry_credentials={"$ref": {"block_document_id": str(block.id)}},
+            )  # fmt: skip
+            assert place.worker("--run-once").wait(90) == 0, place.log()
+            state = place.state(run)
+            assert state.is_crashed()
+            assert "exit code 3" in state.message
+            wanted = {"logs": {"flow_run_id": {"any_": [str(run.id)]}}}
+            lines = [line.message for line in place.client.send(calls.read_logs(body=wanted))]
+            made = engine.container(place.stored(run).infrastructure_pid)
+            for told in (place.log(), state.message, str(lines), str(made.attrs), str(place.stored(run))):
+                assert password not in told
+            made.remove()
+            engine.client.images.remove(image, force=True)
 
     def test_w20_a_cancelled_run_ends_with_its_container(self, place, engine):
         run = place.run("long")
