@@ -39,6 +39,7 @@ from eparch.workers.docker_jobs import (
 from eparch.workers.docker_output import Output
 from eparch.workers.infrastructure import Exit, Infrastructure, explain_exit
 from eparch.workers.places import own_folder
+from eparch.workers.waiting_out import patiently
 
 T = TypeVar("T")
 
@@ -338,18 +339,4 @@ def _exit_of(last: Container | None, before: Container, stderr: str) -> Exit:
 
 
 def _patiently(ask: Callable[[], T], seconds: float) -> T:
-    """What the engine answers; one that is away is waited for.
-
-    Raises:
-        InfrastructureError: it refuses, or stays away for ``seconds``.
-    """
-    end, pause = time.monotonic() + seconds, 0.1
-    while True:
-        try:
-            return ask()
-        except EngineAway as error:
-            if time.monotonic() + pause > end:
-                raise
-            logger.warning("%s, it is asked again: %s", error, error.why)
-            time.sleep(pause)
-            pause = min(pause * 2, 5.0)
+    return patiently(ask, seconds, EngineAway)

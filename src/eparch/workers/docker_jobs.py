@@ -21,10 +21,7 @@ from docker.utils import parse_bytes, parse_repository_tag
 
 from eparch.core.errors import Invalid, did_you_mean
 from eparch.core.model import Json, Value
-from eparch.workers.jobs import command_in_image
-
-DEFAULT_IMAGE = f"prefecthq/prefect:3-python{sys.version_info.major}.{sys.version_info.minor}"
-"""The image of a job that names none, as with Prefect's worker; it has this Python."""
+from eparch.workers.jobs import DEFAULT_IMAGE, command_in_image
 
 HOST = "host.docker.internal"
 """What a container calls the machine that it runs on."""

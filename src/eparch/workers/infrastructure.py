@@ -31,6 +31,7 @@ GROUP = "eparch.workers"
 BUILT_IN: dict[str, str] = {
     "process": "eparch.workers.process:ProcessInfrastructure",
     "docker": "eparch.workers.docker:DockerInfrastructure",
+    "kubernetes": "eparch.workers.kubernetes:KubernetesInfrastructure",
 }
 """Type -> ``module:class`` of what is shipped."""
 
@@ -86,6 +87,11 @@ class Infrastructure(ABC, Generic[Config]):
     """One or two sentences for people who choose a type."""
     base_job_template: ClassVar[dict[str, Json]]
     """What a new pool of this type begins with: ``variables`` and ``job_configuration`` (row P2)."""
+
+    on_waiting: Callable[[str, str], None] | None = None
+    """Set by whoever wants to hear why a job that was started does not begin: its handle and the reason (row
+    W21). A type whose jobs begin at once has no use for it.
+    """
 
     def prepare(self, settings: Settings) -> None:
         """A worker begins to serve: whatever makes later starts fast is made now. Must not wait, nor fail."""

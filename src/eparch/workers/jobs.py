@@ -27,6 +27,9 @@ CLAIM_TOKEN = "EPARCH_CLAIM_TOKEN"  # noqa: S105  the name of a variable
 COMMAND = (sys.executable, "-m", "eparch.sdk.execute")
 """What runs a flow run with the Python of this worker."""
 
+DEFAULT_IMAGE = f"prefecthq/prefect:3-python{sys.version_info.major}.{sys.version_info.minor}"
+"""The image of a job that names none, as with Prefect's workers; it has this Python."""
+
 _STOCK: tuple[tuple[str, ...], ...] = (
     ("prefect", "flow-run", "execute"),
     ("eparch", "flow-run", "execute"),

@@ -23,7 +23,7 @@ from eparch.core.errors import EparchError, InfrastructureError, NotFound
 from eparch.core.model import new_id
 from eparch.core.pools import Claim, ClaimedRun, ClaimRef, WorkPool
 from eparch.core.runs import FlowRun, FlowRunUpdate
-from eparch.core.states import State
+from eparch.core.states import State, StateType
 from eparch.steps.references import ServerReferences
 from eparch.workers.decisions import StopReason, decide_after_exit, decide_after_failed_start
 from eparch.workers.infrastructure import Exit, Infrastructure
@@ -94,6 +94,7 @@ class Supervisor:
         self.worker_name, self.environment, self.pool = worker_name, environment, pool
         self.stopping, self.lease_seconds = stopping, lease_seconds
         self.reporter = Reporter(sender, log, stopping)
+        infrastructure.on_waiting = self._waits
         self.not_started = 0
         """Runs whose job could not be started."""
         self._held: set[Held] = set()
@@ -171,6 +172,13 @@ class Supervisor:
     def _of(self, run_id: UUID) -> list[Held]:
         return [one for one in self._held if one.run.id == run_id]
 
+    def withhold(self, held: Held) -> bool:
+        """Let a run not begin whose job is not there yet; False when it is too late for that."""
+        with held.lock:
+            if held.handle is None:
+                held.reason = held.reason or StopReason.SHUTDOWN
+            return held.handle is None
+
     def stop(self, held: Held, reason: StopReason, grace: float) -> None:
         """End the job of a run, once; a second call with less grace hurries the first."""
         with held.lock:
@@ -234,6 +242,15 @@ class Supervisor:
         if stopper is not None:
             stopper.join()
         return msgspec.structs.replace(seen, stderr=held.hide(seen.stderr))
+
+    def _waits(self, handle: str, reason: str) -> None:
+        """Show on the run why its job does not begin (row W21); a run that has begun meanwhile stays so."""
+        for held in self.holding():
+            if held.handle == handle and held.reason is None:
+                text = held.hide(reason)
+                self.log.write(held.run.id, f"The job {handle} does not begin yet: {text}", logging.WARNING)
+                state = State(type=StateType.PENDING, name="InfrastructurePending", message=text)
+                self.report(held, state)
 
     def _job(self, held: Held) -> dict[str, Any]:
         pool, references = self.pool(), ServerReferences(self.sender)
