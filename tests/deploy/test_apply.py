@@ -52,6 +52,7 @@ def test_no_request_is_sent_that_is_not_needed(folder: Folder) -> None:
     folder.deploy("deployments:" + many, all=True)
     counts = {call: folder.server.calls.count(call) for call in folder.server.calls}
     assert counts == {
+        "GET /eparch": 1,
         "POST /work_pools/filter": 1,
         "POST /flows/filter": 1,
         "POST /flows/": 1,

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eparch.core.deploy_plans import Standing
 from eparch.core.deployments import (
     ConcurrencyLimit,
     Deployment,
@@ -51,13 +52,14 @@ def stored(one: Wanted, **fields: Any) -> Deployment:
 
 
 def only(one: Wanted, current: Deployment | None) -> Any:
-    [action] = plan([one], {} if current is None else {one.key: current})
+    standing = {} if current is None else {one.key: Standing(flow_name=one.flow_name, deployment=current)}
+    [action] = plan([one], standing)
     return action
 
 
 def test_what_is_not_there_is_created() -> None:
     action = only(wanted(), None)
-    assert (action.kind, action.id, action.changes) == (Kind.CREATE, None, {})
+    assert (action.kind, action.standing, action.changes) == (Kind.CREATE, None, {})
 
 
 def test_what_is_the_same_is_left_alone_although_a_server_fills_in_defaults() -> None:
@@ -182,7 +184,7 @@ def test_what_was_applied_is_unchanged_when_it_is_wanted_again(before: Wanted, a
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), unique=True))
 def test_there_is_one_action_for_each_in_the_order_of_the_file(keys: list[tuple[str, str]]) -> None:
     ones = [wanted(flow_name=flow, name=name) for flow, name in keys]
-    current = {one.key: stored(one) for one in ones[::2]}
+    current = {one.key: Standing(flow_name=one.flow_name, deployment=stored(one)) for one in ones[::2]}
     actions = plan(ones, current)
     assert [action.wanted.key for action in actions] == keys
     assert [action.kind is Kind.CREATE for action in actions] == [one.key not in current for one in ones]

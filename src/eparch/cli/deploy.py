@@ -49,6 +49,8 @@ def _flags(command: Any) -> Any:
         click.option("--enforce-parameter-schema/--no-enforce-parameter-schema", "enforce", default=None,
                      help="Whether parameters are checked."),
         click.option("--plan", "plan_only", is_flag=True, help="Show what would change; exits 2 if any."),
+        click.option("--prune", is_flag=True, help="Delete what the file had and has no more; with --all."),
+        click.option("-y", "--yes", is_flag=True, help="Do not ask."),
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
@@ -66,11 +68,16 @@ def _flags(command: Any) -> Any:
 @click.pass_context
 def deploy(context: click.Context, /, entrypoint: str | None, **given: Any) -> None:
     """Deploy flows: those of prefect.yaml, or the one at ENTRYPOINT."""
+    from eparch.cli.plan_view import agree, show_plan
     from eparch.deploy.apply import deploy as apply
 
     session: Session = context.obj
     request = _request(entrypoint, given)
-    result = apply(request, session.client, session.settings, session.note)
+    review = agree(session, given["yes"])
+    result = apply(request, session.client, session.settings, session.note, review=review)
+    if request.plan_only:
+        show_plan(session, result)
+        context.exit(CHANGES if result.differs else 0)
     columns = [
         Column("DEPLOYMENT", lambda one: one.name),
         Column("ACTION", lambda one: one.action),
@@ -81,7 +88,6 @@ def deploy(context: click.Context, /, entrypoint: str | None, **given: Any) -> N
     session.output.rows(result.deployments, columns)
     for hint in result.hints:
         session.note(hint)
-    context.exit(CHANGES if request.plan_only and result.differs else 0)
 
 
 def _request(entrypoint: str | None, given: dict[str, Any]) -> Any:
@@ -112,4 +118,5 @@ def _request(entrypoint: str | None, given: dict[str, Any]) -> Any:
         parameters={**params, **read_pairs(given["pairs"], "--param")},
         enforce_parameter_schema=given["enforce"],
         plan_only=given["plan_only"],
+        prune=given["prune"],
     )

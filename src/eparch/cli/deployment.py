@@ -9,6 +9,7 @@ import click
 
 from eparch.cli import lookup, names
 from eparch.cli.commands import Group
+from eparch.cli.deployment_versions import diff, rollback, versions
 from eparch.cli.output import Column, write
 from eparch.cli.render import render
 from eparch.cli.schedule import schedule, words_of
@@ -31,6 +32,8 @@ def deployment() -> None:
 
 deployment.add_command(schedule)
 deployment.add_command(render)
+for _command in (versions, diff, rollback):
+    deployment.add_command(_command)
 
 
 @deployment.command("ls", example="eparch deployment ls report")

@@ -1,8 +1,8 @@
 """``eparch deploy``: from a request to deployments on a server.
 
-Owns the order: read, select, check all, build and push once, plan, apply. Nothing is built before the checks
-pass and nothing is applied before every selected deployment is known to be good (row D11). The rules are in
-``selection``, ``overrides``, ``checks`` and ``plan``; Python's ``flow.deploy`` takes the same way (row D23).
+Owns the order: read, select, check all, build and push once, plan, review, apply. Nothing is built before the
+checks pass and nothing is applied before every selected deployment is known to be good (row D11). The rules
+are in ``selection``, ``overrides``, ``checks`` and ``plan``, the server is asked in ``sending``.
 """
 
 from __future__ import annotations
@@ -11,16 +11,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
-from uuid import UUID
+from typing import Any
 
 from eparch.core import calls
-from eparch.core.automations import Automation
-from eparch.core.calls import Call, Endpoint
 from eparch.core.crash_retries import labels_for
-from eparch.core.deployments import Deployment, FlowCreate
 from eparch.core.errors import (
-    Conflict,
     EparchError,
     Invalid,
     SourceError,
@@ -29,54 +24,52 @@ from eparch.core.errors import (
     Unreachable,
     Usage,
 )
-from eparch.core.filters import MAX_LIMIT
 from eparch.core.model import UNSET, Json
 from eparch.core.pools import WorkPool
 from eparch.core.templates import Kind, Lookup, Placeholder, find, placeholders
-from eparch.deploy import plan as planning
-from eparch.deploy.automations import automations_of, owner_of
 from eparch.deploy.building import Builder, known_names
 from eparch.deploy.checks import Checker, Pools, at_entrypoint
+from eparch.deploy.origin import project_id, read_origin
 from eparch.deploy.overrides import lay_over, not_applied, refuse_unsupported
-from eparch.deploy.plan import Action, Key, Wanted, plan
+from eparch.deploy.plan import Key, Wanted
 from eparch.deploy.project import Project, ProjectDeployment, examine, render_deployment
+from eparch.deploy.proposal import Proposal, Review
 from eparch.deploy.pulling import default_pull
-from eparch.deploy.request import Deployed, DeployRequest, DeployResult
+from eparch.deploy.request import DeployRequest, DeployResult
 from eparch.deploy.scan import FoundFlow, read_flow
 from eparch.deploy.selection import Chosen, empty_project, refuse_two_ways, select
+from eparch.deploy.sending import Sender as Sender
+from eparch.deploy.sending import Server
 from eparch.settings import Settings
 from eparch.steps.references import ServerReferences
 
-T = TypeVar("T")
 Tell = Callable[[str], None]
 
 PROJECT_FILE = "prefect.yaml"
 
 
-class Sender(Protocol):
-    """A server's API: ``client.http.Client`` is one."""
-
-    def send(self, call: Call[T]) -> T:
-        """The answer to ``call``.
-
-        Raises:
-            EparchError: there is none, or the server refused.
-        """
-
-
 def deploy(
-    request: DeployRequest, client: Sender, settings: Settings, tell: Tell, *, root: Path | None = None
+    request: DeployRequest,
+    client: Sender,
+    settings: Settings,
+    tell: Tell,
+    *,
+    root: Path | None = None,
+    review: Review | None = None,
 ) -> DeployResult:
     """Do what ``request`` asks for; ``tell`` gets notes and what steps print, ``root`` is where paths begin.
+
+    ``review`` is shown what will be done before it is; when it raises, nothing is done.
 
     Raises:
         SourceErrors: mistakes in the file or in flows, all at once; nothing was done.
         Usage: the request does not say what is meant.
         NotFound: there is no such deployment or work pool.
         StepFailed: a build or push step failed; nothing was applied.
-        EparchError: the server refused a deployment; the message says which were applied and which not.
+        Conflict: somebody changed what the plan was made from; nothing was applied.
+        EparchError: the server refused; nothing was applied, on a stock server the message says what was.
     """
-    return _Deploying(request, client, settings, tell, (root or Path.cwd()).resolve()).run()
+    return _Deploying(request, client, settings, tell, (root or Path.cwd()).resolve()).run(review)
 
 
 @dataclass
@@ -100,16 +93,18 @@ class _Deploying:
     def __init__(
         self, request: DeployRequest, client: Sender, settings: Settings, tell: Tell, root: Path
     ) -> None:
-        self.request, self.client, self.settings, self.tell, self.root = request, client, settings, tell, root
+        self.request, self.settings, self.tell, self.root = request, settings, tell, root
+        self.server = Server(client)
         self.flows: dict[str, FoundFlow] = {}
         self.pools = Pools()
         self._offline = False
         self.references = ServerReferences(client)
 
-    def run(self) -> DeployResult:
+    def run(self, review: Review | None) -> DeployResult:
         refuse_two_ways(self.request)
         refuse_unsupported(self.request)
         project = self._project()
+        self._check_prune(project)
         chosen = select(project, self.request, self._flow_name, _lookup({}, references=self.references))
         for note in project.notes:
             self.tell(f"{note.position}: {note.message}")
@@ -119,12 +114,41 @@ class _Deploying:
             self._build(drafts)
             self._check(drafts, project, later=False)
         wanted = [self._wanted(draft) for draft in drafts]
-        flow_ids, current = self._current(wanted)
-        actions = plan(wanted, current, self._related(wanted, current))
+        origin = read_origin(self.root)
+        proposal = Proposal(
+            self.server,
+            self.references,
+            wanted,
+            pools=dict(self.pools.found),
+            project=project_id(project.name, origin.repository),
+            commit=origin.commit,
+            prune=self.request.prune,
+        )
         if self.request.plan_only:
-            return DeployResult(deployments=[_deployed(action, action.kind, action.id) for action in actions])
-        done = self._apply(actions, flow_ids)
-        return DeployResult(deployments=done, hints=self._hints(done))
+            return proposal.shown()
+        return proposal.apply(self.tell, review)
+
+    def _check_prune(self, project: Project) -> None:
+        if not self.request.prune:
+            return
+        if not self.request.all:
+            raise Usage(
+                "--prune needs --all.",
+                why="What the file no longer has is known only when all of it is deployed.",
+                fix="Add --all, or leave --prune out.",
+            )
+        if not project.name:
+            raise Usage(
+                f"{project.document.file} has no name.",
+                why="A project is known by the 'name' at the top of its file and by its repository.",
+                fix="Write 'name: my-project' at the top of the file, and deploy once without --prune.",
+            )
+        if not self.server.is_ours:
+            raise Usage(
+                "--prune cannot be used with this server.",
+                why="It does not keep which project owns a deployment; a server of Eparch does.",
+                fix="Delete what is not wanted: eparch deployment delete NAME",
+            )
 
     # Reading
 
@@ -225,10 +249,12 @@ class _Deploying:
         if not wanted:
             return
         try:
-            found = {pool.name: pool for pool in self._pages(calls.read_work_pools, _named_pools(wanted))}
+            found = {
+                pool.name: pool for pool in self.server.pages(calls.read_work_pools, _named_pools(wanted))
+            }
             known: tuple[str, ...] = ()
             if len(found) < len(wanted):
-                known = tuple(pool.name for pool in self._pages(calls.read_work_pools, {}))
+                known = tuple(pool.name for pool in self.server.pages(calls.read_work_pools, {}))
         except Unreachable:
             if not known_bad:
                 raise
@@ -291,103 +317,6 @@ class _Deploying:
 
     def _pool(self, name: str | None) -> WorkPool | None:
         return self.pools.found.get(name) if name else None
-
-    def _current(self, wanted: list[Wanted]) -> tuple[dict[str, UUID], dict[Key, Deployment]]:
-        """Ids of the flows that the server knows, and the deployments of them that are wanted."""
-        names = sorted({one.flow_name for one in wanted})
-        flows = [
-            flow
-            for begin in range(0, len(names), MAX_LIMIT)
-            for flow in self._pages(
-                calls.read_flows, {"flows": {"name": {"any_": names[begin : begin + MAX_LIMIT]}}}
-            )
-        ]
-        by_id = {flow.id: flow.name for flow in flows}
-        if not by_id:
-            return {}, {}
-        body = {
-            "flows": {"id": {"any_": [str(id_) for id_ in by_id]}},
-            "deployments": {"name": {"any_": sorted({one.name for one in wanted})}},
-        }
-        found = self._pages(calls.read_deployments, body)
-        current = {(by_id[one.flow_id], one.name): one for one in found if one.flow_id in by_id}
-        return {name: id_ for id_, name in by_id.items()}, current
-
-    def _related(self, wanted: list[Wanted], current: dict[Key, Deployment]) -> dict[UUID, list[Automation]]:
-        """The automations of the deployments whose file has triggers."""
-        known = [current[one.key] for one in wanted if one.triggers is not None and one.key in current]
-        return {
-            one.id: self.client.send(calls.read_related_automations(resource_id=owner_of(one.id)))
-            for one in known
-        }
-
-    def _pages(self, endpoint: Endpoint[list[T]], body: dict[str, Any]) -> Iterator[T]:
-        offset = 0
-        while True:
-            page = self.client.send(endpoint(body={**body, "limit": MAX_LIMIT, "offset": offset}))
-            yield from page
-            offset += len(page)
-            if len(page) < MAX_LIMIT:
-                return
-
-    # Applying
-
-    def _apply(self, actions: list[Action], flow_ids: dict[str, UUID]) -> list[Deployed]:
-        """Send what differs, in order.
-
-        Raises:
-            EparchError: one was refused; those before it stay applied.
-        """
-        done: list[Deployed] = []
-        words = {planning.Kind.CREATE: "created", planning.Kind.CHANGE: "changed"}
-        for action in actions:
-            if action.kind is planning.Kind.UNCHANGED:
-                done.append(_deployed(action, "unchanged", action.id))
-                continue
-            try:
-                made = self._send(action.wanted, flow_ids)
-                if "triggers" in action.changes or (action.id is None and action.wanted.triggers):
-                    self._replace_automations(action.wanted, made.id)
-            except EparchError as error:
-                raise _halfway(actions, len(done), error) from error
-            done.append(_deployed(action, words[action.kind], made.id))
-        return done
-
-    def _send(self, wanted: Wanted, flow_ids: dict[str, UUID]) -> Deployment:
-        if wanted.flow_name not in flow_ids:
-            flow = self.client.send(calls.create_flow(body=FlowCreate(name=wanted.flow_name)))
-            flow_ids[wanted.flow_name] = flow.id
-        made = self.client.send(calls.create_deployment(body=wanted.body(flow_ids[wanted.flow_name])))
-        if not wanted.schedules:
-            # A stock server reads an empty list as "leave them"; here it means none (row D14).
-            for schedule in made.schedules:
-                gone = calls.delete_deployment_schedule(id=made.id, schedule_id=schedule.id)
-                self.client.send(gone)
-        return made
-
-    def _replace_automations(self, wanted: Wanted, deployment_id: UUID) -> None:
-        self.client.send(calls.delete_owned_automations(resource_id=owner_of(deployment_id)))
-        for body in automations_of(wanted.triggers or [], deployment_id, wanted.label):
-            self.client.send(calls.create_automation(body=body))
-
-    def _hints(self, done: list[Deployed]) -> list[str]:
-        """What a person does next (rows D18, P21)."""
-        hints = []
-        for name in dict.fromkeys(one.work_pool_name for one in done if one.work_pool_name):
-            pool = self._pool(name)
-            if pool is not None and not pool.type.endswith((":push", ":managed")) and self._is_idle(name):
-                hints.append(f"No worker of '{name}' is online. Start one: eparch worker start --pool {name}")
-        if any(one.work_pool_name for one in done):
-            first = next(one for one in done if one.work_pool_name)
-            hints.append(f"Run it: eparch deployment run '{first.name}'")
-        return hints
-
-    def _is_idle(self, pool: str) -> bool:
-        body = {"workers": {"status": {"any_": ["ONLINE"]}}, "limit": 1, "offset": 0}
-        try:
-            return not self.client.send(calls.read_workers(work_pool_name=pool, body=body))
-        except EparchError:
-            return False  # it was applied; that a hint cannot be given is no failure
 
 
 def _named_pools(names: list[str]) -> dict[str, Any]:
@@ -481,26 +410,3 @@ def _refuse(errors: list[EparchError]) -> None:
         for error in distinct
     ]
     raise SourceErrors(sorted(found, key=lambda error: (error.file, error.line, error.column)))
-
-
-def _deployed(action: Action, word: str, id_: UUID | None) -> Deployed:
-    return Deployed(
-        name=action.wanted.label,
-        action=word,
-        id=id_,
-        work_pool_name=action.wanted.work_pool_name,
-        changes=action.changes,
-    )
-
-
-def _halfway(actions: list[Action], position: int, cause: EparchError) -> EparchError:
-    """The error for a refusal in the middle: which were applied, and which not."""
-    labels = [action.wanted.label for action in actions]
-    applied, left = labels[:position], labels[position:]
-    kind = type(cause) if isinstance(cause, Conflict | Unreachable) else EparchError
-    message = f"'{left[0]}' could not be deployed: {cause.message}"
-    if not applied:
-        return kind(message, why=cause.why or "Nothing was applied.", fix=cause.fix)
-    why = f"applied: {', '.join(applied)}; not applied: {', '.join(left)}"
-    fix = " ".join(filter(None, [cause.fix, "Correct it and deploy again; what was applied stays."]))
-    return kind(message, why=". ".join(filter(None, [cause.why.rstrip("."), why])), fix=fix)

@@ -1,20 +1,23 @@
 """What is to be done so that a server has the deployments that are wanted: wanted against current.
 
-Owns the comparison, field by field, and what a deployment keeps because its file says nothing about it
-(row D14: absent schedules, ``active`` and ``paused`` stay as they are). Pure: asks no server.
+Owns the comparison, field by field, what a deployment keeps because its file says nothing about it
+(row D14: absent schedules, ``active`` and ``paused`` stay as they are), what was changed by hand since the
+last time, and what a project owned and has no more (row D13). Pure: asks no server.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from eparch.core.automations import Automation
+from eparch.core.automations import AutomationCreate
 from eparch.core.crash_retries import COUNT, DELAY
+from eparch.core.deploy_plans import PlannedDeployment, SeenAutomation, SeenDeployment, Standing
+from eparch.core.deployment_versions import Content, ContentSchedule
 from eparch.core.deployments import (
     ConcurrencyOptions,
     Deployment,
@@ -23,9 +26,10 @@ from eparch.core.deployments import (
     DeploymentScheduleCreate,
     is_settled_from,
 )
-from eparch.core.model import Json, Labels, Value
+from eparch.core.model import Json, Labels, Value, new_id
 from eparch.core.pools import DEFAULT_QUEUE
-from eparch.deploy.automations import automations_of, is_there
+from eparch.deploy.automations import automations_of, is_there, owner_of
+from eparch.deploy.merging import Merged, merge, read_applied
 
 Key = tuple[str, str]
 """Names of a flow and of its deployment."""
@@ -36,6 +40,7 @@ class Kind(StrEnum):
 
     CREATE = "create"
     CHANGE = "change"
+    DELETE = "delete"
     UNCHANGED = "unchanged"
 
 
@@ -112,65 +117,171 @@ class Action(Value, frozen=True, kw_only=True):
     """What is done with one deployment; ``changes`` are field -> what it was and what it will be."""
 
     kind: Kind
-    wanted: Wanted
-    id: UUID | None = None
+    label: str
+    """``flow/deployment``."""
+    id: UUID
+    """Of the deployment; of one that is created, the one that it gets where the server lets us choose."""
+    wanted: Wanted | None = None
+    """With what nobody wrote filled in; None: it is to go."""
+    content: Content = Content()
+    """All that it will be."""
+    automations: list[AutomationCreate] | None = None
+    """Those that it will have; None: they stay as they are."""
     changes: dict[str, list[Any]] = {}
+    drift: list[str] = []
+    """What was changed by hand since the file was deployed last."""
+    standing: Standing | None = None
+    """What it is now."""
+    applied: dict[str, Json] = {}
+    """What the file says, to be remembered."""
+
+    def planned(self) -> PlannedDeployment:
+        """The part of a plan that makes or changes it."""
+        assert self.wanted is not None
+        seen = self.standing.automations if self.standing else []
+        return PlannedDeployment(
+            id=self.id,
+            flow_name=self.wanted.flow_name,
+            name=self.wanted.name,
+            number=self.standing.number if self.standing else None,
+            content=self.content,
+            automations=self.automations,
+            seen_automations=[SeenAutomation(id=one.id, updated=one.updated) for one in seen if one.updated],
+            applied=self.applied,
+        )
+
+    def seen(self) -> SeenDeployment:
+        """The deployment as the plan saw it."""
+        return SeenDeployment(id=self.id, number=self.standing.number if self.standing else 0)
+
+    def is_remembered(self, project: str | None) -> bool:
+        """Whether the server knows whose it is and what its file says."""
+        standing = self.standing
+        return standing is not None and standing.project == project and standing.applied == self.applied
 
 
 def plan(
     wanted: Iterable[Wanted],
-    current: Mapping[Key, Deployment],
-    related: Mapping[UUID, list[Automation]] | None = None,
+    standings: Mapping[Key, Standing],
+    *,
+    owned: Sequence[Standing] = (),
 ) -> list[Action]:
-    """One action for each of ``wanted``, in its order; ``related`` are the automations of deployments."""
-    return [_action(one, current.get(one.key), related or {}) for one in wanted]
+    """One action for each of ``wanted``, in its order; then what is ``owned`` and not wanted is deleted."""
+    actions = [_action(one, standings.get(one.key)) for one in wanted]
+    kept = {action.id for action in actions}
+    return [*actions, *(_deletion(one) for one in owned if one.deployment.id not in kept)]
 
 
-def _action(wanted: Wanted, current: Deployment | None, related: Mapping[UUID, list[Automation]]) -> Action:
-    if current is None:
-        return Action(kind=Kind.CREATE, wanted=wanted)
-    settled = _settle(wanted, current)
-    changes = _compare(settled, current)
+def _deletion(standing: Standing) -> Action:
+    found = standing.deployment
+    label = f"{standing.flow_name}/{found.name}"
+    return Action(kind=Kind.DELETE, label=label, id=found.id, standing=standing)
+
+
+def _action(wanted: Wanted, standing: Standing | None) -> Action:
+    current = standing.deployment if standing else None
+    known = (standing.applied or {}) if standing else {}
+    stored = current.schedules if current else []
+    said = read_applied(known.get("schedules"))
+    if known and said is None:
+        said = []  # the file said nothing of schedules: those that there are were made by hand
+    merged = merge(wanted.schedules, wanted.silent, said, stored)
+    if current is not None:
+        paused = current.paused if wanted.paused is None else wanted.paused
+        settled = msgspec.structs.replace(wanted, paused=paused, schedules=_as_creates(merged, current))
+    else:
+        settled = wanted
+    changes = {} if current is None else _compare(settled, current)
+    id_ = current.id if current else new_id()
+    automations = None
     if settled.triggers is not None:
-        known = related.get(current.id, [])
-        automations = automations_of(settled.triggers, current.id, settled.label)
-        if not is_there(automations, known, current.id):
-            changes["triggers"] = [[one.name for one in known], [one.name for one in automations]]
-    kind = Kind.CHANGE if changes else Kind.UNCHANGED
-    return Action(kind=kind, wanted=settled, id=current.id, changes=changes)
-
-
-def _settle(wanted: Wanted, current: Deployment) -> Wanted:
-    """``wanted`` with what nobody wrote taken from ``current``."""
-    paused = current.paused if wanted.paused is None else wanted.paused
-    if wanted.schedules is None:
-        kept = [_as_create(schedule) for schedule in current.schedules]
-        return msgspec.structs.replace(wanted, paused=paused, schedules=kept)
-    schedules = list(wanted.schedules)
-    for number, schedule in enumerate(schedules):
-        twin = next((one for one in current.schedules if _is_same(schedule, one)), None)
-        if twin is not None:
-            active = twin.active if number in wanted.silent else schedule.active
-            most = twin.max_scheduled_runs  # no file can say it
-            schedules[number] = msgspec.structs.replace(schedule, active=active, max_scheduled_runs=most)
-    return msgspec.structs.replace(wanted, paused=paused, schedules=schedules)
-
-
-def _as_create(stored: DeploymentSchedule) -> DeploymentScheduleCreate:
-    return DeploymentScheduleCreate(
-        schedule=stored.schedule,
-        active=stored.active,
-        max_scheduled_runs=stored.max_scheduled_runs,
-        parameters=stored.parameters,
-        slug=stored.slug,
+        automations = automations_of(settled.triggers, id_, settled.label)
+        related = standing.automations if standing else []
+        if current is None or is_there(automations, related, id_):
+            automations = automations if current is None and automations else None
+        else:
+            changes["triggers"] = [[one.name for one in related], [one.name for one in automations]]
+    kind = Kind.CREATE if current is None else Kind.CHANGE if changes else Kind.UNCHANGED
+    return Action(
+        kind=kind,
+        label=settled.label,
+        id=id_,
+        wanted=settled,
+        content=_content(settled, merged, current),
+        automations=[_owned(one, id_) for one in automations] if automations is not None else None,
+        changes=changes,
+        drift=[*merged.drift, *_drift(known.get("fields") or {}, settled, current)],
+        standing=standing,
+        applied=_applied(wanted, merged),
     )
 
 
-def _is_same(wanted: DeploymentScheduleCreate, stored: DeploymentSchedule) -> bool:
-    """Whether they are one schedule before and after: by slug, else by what they say."""
-    if wanted.slug or stored.slug:
-        return stored.slug is not None and stored.slug in (wanted.slug, wanted.replaces)
-    return is_settled_from(stored.schedule, wanted.schedule)
+def _owned(automation: AutomationCreate, deployment_id: UUID) -> AutomationCreate:
+    return msgspec.structs.replace(automation, owner_resource=owner_of(deployment_id))
+
+
+def _content(settled: Wanted, merged: Merged, current: Deployment | None) -> Content:
+    """All that it will be: also what no file can say, as it is."""
+    fields = {name: getattr(settled, name) for name in _FIELDS}
+    if current is not None:  # what means the same is no change
+        fields |= {
+            name: is_ for name in _FIELDS if _is_equal(name, is_ := _current(name, current), fields[name])
+        }
+    kept = {} if current is None else _without_crash(current.labels)
+    return Content(
+        **{**fields, "labels": {**kept, **settled.labels}},
+        paused=bool(settled.paused),
+        schedules=sorted(merged.schedules, key=lambda one: one.id),
+        path=current.path if current else None,
+    )
+
+
+def _without_crash(labels: Labels) -> Labels:
+    return {key: value for key, value in labels.items() if key not in (COUNT, DELAY)}
+
+
+def _applied(wanted: Wanted, merged: Merged) -> dict[str, Json]:
+    """What the file says: the fields that it has, and its schedules; what is read from code is not there."""
+    names = ("paused", *(name for name in _FIELDS if name not in ("parameter_openapi_schema", "description")))
+    fields = {name: value for name in names if (value := getattr(wanted, name)) is not None}
+    document: dict[str, Json] = msgspec.to_builtins({"fields": fields, "schedules": merged.applied})
+    return document
+
+
+def _drift(said: dict[str, Json], settled: Wanted, current: Deployment | None) -> list[str]:
+    """Fields that are not what the file said last, and what becomes of them."""
+    if current is None:
+        return []
+    found = []
+    for name, was in said.items():
+        if name not in ("paused", *_FIELDS):
+            continue
+        is_ = msgspec.to_builtins(_current(name, current))
+        if not _is_equal(name, was, is_):
+            back = not _is_equal(name, is_, msgspec.to_builtins(getattr(settled, name)))
+            found.append(
+                f"{name} was changed by hand; it {'is set as the file says' if back else 'stays so'}"
+            )
+    return found
+
+
+def _as_creates(merged: Merged, current: Deployment) -> list[DeploymentScheduleCreate]:
+    """The schedules as a server is sent them that has no plans."""
+    slugs = {one.id: one.slug for one in current.schedules}
+    return [_as_create(one, replaces=slugs.get(one.id)) for one in merged.schedules]
+
+
+def _as_create(
+    one: DeploymentSchedule | ContentSchedule, *, replaces: str | None = None
+) -> DeploymentScheduleCreate:
+    return DeploymentScheduleCreate(
+        schedule=one.schedule,
+        active=one.active,
+        max_scheduled_runs=one.max_scheduled_runs,
+        parameters=one.parameters,
+        slug=one.slug,
+        replaces=replaces if replaces != one.slug else None,
+    )
 
 
 def _compare(wanted: Wanted, current: Deployment) -> dict[str, list[Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from eparch.core.model import Json, Value
+from eparch.deploy.preview import JobChange, Use
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,8 @@ class DeployRequest:
     enforce_parameter_schema: bool | None = None
     plan_only: bool = False
     """Say what would change and change nothing; build and push steps do not run."""
+    prune: bool = False
+    """Delete what the project owned and its file no longer has (row D13)."""
 
 
 class Deployed(Value, frozen=True, kw_only=True):
@@ -50,11 +53,18 @@ class Deployed(Value, frozen=True, kw_only=True):
     name: str
     """``flow/deployment``."""
     action: str
-    """``created``, ``changed`` or ``unchanged``; in a plan ``create``, ``change`` or ``unchanged``."""
+    """``created``, ``changed``, ``deleted`` or ``unchanged``; in a plan ``create`` and so on."""
     id: UUID | None = None
     work_pool_name: str | None = None
     changes: dict[str, list[Any]] = {}
-    """Field -> what it was and what it is."""
+    """Field -> what it was and what it is; secrets are masked."""
+    drift: list[str] = []
+    """What was changed by hand since the last time."""
+    changed_by: str | None = None
+    """Who changed it last, where the server knows."""
+    uses: list[Use] = []
+    job: list[JobChange] = []
+    """The job of its runs; in a plan only."""
 
 
 class DeployResult(Value, frozen=True, kw_only=True):
