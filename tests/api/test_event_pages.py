@@ -117,3 +117,9 @@ def test_a_count_that_cannot_be_made_is_refused(ask: Client) -> None:
     refused = ask(calls.count_events(countable="time", body={"filter": {}, "time_unit": "second"}), 422)
     assert "too many" in refused["detail"]
     ask(calls.count_events(countable="time", body={"filter": {}, "time_interval": 0}), 422)
+
+
+def test_a_nul_does_not_lose_the_batch(ask: Client) -> None:
+    """Nothing of a report is refused for one: it is told once, and read with another sign in its place."""
+    resource = emit(ask, 2, event="e.\x00.done")
+    assert [event["event"] for page in pages(ask, about(resource)) for event in page] == ["e.\ufffd.done"] * 2

@@ -349,13 +349,13 @@ async def test_odd_text_does_not_lose_the_batch(world: World) -> None:
     await record(
         world,
         [
-            an_event(task_run, flow_run, "FAILED", START, message="nul \x00 byte, 雪", dynamic_key="a"),
+            an_event(task_run, flow_run, "FAILED", START, message="\u2028 \x7f, 雪", dynamic_key="a"),
             an_event(other, flow_run, "COMPLETED", START, dynamic_key="b"),
         ],
     )
     read = await world.task_run(task_run)
     assert read is not None
-    assert read["state"]["message"] == "nul \ufffd byte, 雪"
+    assert read["state"]["message"] == "\u2028 \x7f, 雪"
     assert await world.task_run(other) is not None
 
 

@@ -17,7 +17,7 @@ import msgspec
 
 from eparch.core.errors import Invalid
 from eparch.core.events import Event, resource_id
-from eparch.core.model import Timestamp, Value, without_nul
+from eparch.core.model import Timestamp, Value
 from eparch.core.runs import TaskRunPolicy
 from eparch.core.states import FINAL, State, StateDetails, StateType
 from eparch.store import concurrency, records, rows, runs, task_queue
@@ -78,7 +78,7 @@ def _moment(state: State) -> Moment:
 
 
 def record(events: Sequence[Event], now: datetime) -> Steps[None]:
-    """Store ``events`` that are new, and the task runs that they report.
+    """Store ``events`` that are new, and the task runs that they report; no text of theirs holds a NUL.
 
     Raises:
         Invalid: there are more than ``MOST_EVENTS``.
@@ -87,7 +87,7 @@ def record(events: Sequence[Event], now: datetime) -> Steps[None]:
         raise Invalid(f"More than {MOST_EVENTS} events in one request.", fix="Send them in several.")
     if not events:
         return
-    fresh = [without_nul(event) for event in (yield from records.unknown_events(events))]
+    fresh = yield from records.unknown_events(events)
     reports = [report for event in fresh if (report := _report(event)) is not None]
     if reports:
         yield from _record_reports(reports, now)
