@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from eparch.core import calls
@@ -181,3 +185,47 @@ def test_a_plan_that_grew_old_while_somebody_thought_is_refused(project, run, en
     found = client.send(calls.read_deployment(id=made["id"]))
     assert (found.tags, found.description) == (["a"], "meanwhile")
     assert b"meanwhile" in encode(found)
+
+
+KILLED = """
+import os, signal, sys
+from eparch.client.http import Client
+from eparch.cli import app
+
+point, send = sys.argv[1], Client.send
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def killed(self, call, **options):
+    if call.path == "/deployments/apply" and point == "before":
+        die()
+    if call.path == "/deployments/apply" and point == "during":
+        import http.client
+        http.client.HTTPConnection.getresponse = lambda *_: die()
+    answer = send(self, call, **options)
+    if call.path in ("/deployments/standing", "/deployments/apply") and call.path.endswith(point):
+        die()
+    return answer
+
+Client.send = killed
+app.run(["deploy", "--all", "-y"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("point", "least", "most"),
+    [("standing", 0, 0), ("before", 0, 0), ("during", 0, 3), ("apply", 3, 3)],
+)
+def test_a_client_that_is_killed_leaves_all_or_nothing(project, run, tmp_path, point, least, most):
+    names = _names(tmp_path, *(f"{point}-{letter}" for letter in "abc"))
+    project(*names)
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    done = subprocess.run([sys.executable, script, point], capture_output=True, timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL, done
+    there = {f"report/{name}" for name in names} & set(run("deployment", "ls", "-o", "name").out.split())
+    assert len(there) in {least, most}
+    again = run("deploy", "--all", "-o", "json", code=0).json()
+    assert {one["name"] for one in again} == {f"report/{name}" for name in names}
+    assert run("deploy", "--all", "--plan", code=0)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import anyio
 import msgspec
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.orchestration.world import Broken, S, World
+from tests.orchestration.world import START, Broken, S, World
 
 from eparch.core.automation_actions import RunDeployment
 from eparch.core.automations import AutomationCreate, AutomationPatch, EventTrigger
@@ -29,11 +33,12 @@ from eparch.core.deploy_plans import (
 from eparch.core.deployment_versions import Content, ContentSchedule, Origin, Source, content_of, differences
 from eparch.core.deployments import DeploymentScheduleUpdate, DeploymentUpdate, PlanRuns
 from eparch.core.errors import Conflict, EparchError, Invalid, NotFound
-from eparch.core.model import new_id
+from eparch.core.model import encode, new_id
 from eparch.core.pools import WorkPoolCreate, WorkPoolUpdate
 from eparch.orchestration import applying, automation_changes, deployments, pools, scheduler
 from eparch.store import automations, deployment_versions
 from eparch.store import tables as t
+from eparch.store.database import Database, open_database
 from eparch.store.statement import Bound, Steps
 
 pytestmark = pytest.mark.anyio
@@ -475,3 +480,63 @@ async def test_what_is_there_after_a_plan_is_what_the_plan_says(memory: World, r
                 assert found.pop("work_queue_name") == [None, "default"]
             assert found == {}
             assert sorted(s.id for s in content.schedules) == [s.id for s in is_.schedules]
+
+
+@pytest.mark.parametrize("database_url", ["file", "postgresql"], indirect=True)
+async def test_killed_at_any_point_a_plan_is_there_whole_or_not_at_all(
+    database_url: str, tmp_path: Path
+) -> None:
+    """``kill -9`` of the process that applies."""
+    database = await open_database(database_url)
+    seen = await _seen_things(World(database))
+    count = await _statements(database, seen["plan"])
+    before = await rows_of_all(World(database))
+    await database.close()
+    points = sorted({*range(1, count, max(1, count // 7)), count})
+    ended = await _kill(database_url, seen["plan"], [*map(str, points)], tmp_path)
+    assert set(ended) == {-signal.SIGKILL}
+    database = await open_database(database_url)
+    assert await rows_of_all(World(database)) == before
+    await database.close()
+    assert await _kill(database_url, seen["plan"], ["end"], tmp_path) == [-signal.SIGKILL]
+    database = await open_database(database_url)
+    world = World(database)
+    found = await standing(world, project=PROJECT)
+    assert {name: one.number for name, one in found.items()} == {"kept": 1, "changed": 2, "fresh": 1}
+    after = await rows_of_all(world)
+    answer = await apply(world, seen["plan"])  # the client asks again, as it got no answer
+    assert [one.name for one in answer.deployments] == ["changed", "fresh"]
+    assert await rows_of_all(world) == after
+    await database.close()
+
+
+async def _statements(database: Database, plan: DeployPlan) -> int:
+    """How many statements the plan is; it is not applied."""
+    ran: list[int] = []
+    with pytest.raises(Broken):
+        await database.write(_counted, plan, ran)
+    return len(ran)
+
+
+def _counted(plan: DeployPlan, ran: list[int]) -> Steps[None]:
+    ran.clear()
+    steps = applying.apply_plan(plan, 50, START)
+    try:
+        request = next(steps)
+        while True:
+            if isinstance(request, Bound):
+                ran.append(1)
+            request = steps.send((yield request))
+    except StopIteration:
+        raise Broken from None
+
+
+async def _kill(url: str, plan: DeployPlan, points: list[str], folder: Path) -> list[int]:
+    file = folder / "plan.json"
+    file.write_bytes(encode(plan))
+    command = [sys.executable, "-m", "tests.orchestration.killing", url, str(file), ",".join(points)]
+    root = Path(__file__).resolve().parents[2]
+    done = await anyio.run_process(command, cwd=root, check=False)
+    lines = done.stdout.decode().splitlines()
+    assert len(lines) == len(points), done.stderr.decode()
+    return [int(line.split()[1]) for line in lines]
