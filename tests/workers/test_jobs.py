@@ -1,3 +1,4 @@
+import json
 import sys
 
 import pytest
@@ -70,6 +71,23 @@ def test_which_run_it_is_and_its_claim_cannot_be_changed_by_a_variable():
     assert job["env"]["EPARCH_FLOW_RUN_ID"] == job["env"]["PREFECT__FLOW_RUN_ID"] == job["ids"]["run"]
     assert job["env"]["EPARCH_CLAIM_TOKEN"] == "7"
     assert "EPARCH_CLAIM_TOKEN" not in make(token=None)["env"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "kept"),
+    [
+        ({}, {}),
+        ({"PREFECT_CLIENT_CUSTOM_HEADERS": '{"x-own": "1"}'}, {"x-own": "1"}),
+        ({"EPARCH_CUSTOM_HEADERS": '{"x-own": "2", "x-eparch-claim": "9"}'}, {"x-own": "2"}),
+        ({"PREFECT_CLIENT_CUSTOM_HEADERS": "no json"}, {}),
+        ({"PREFECT_CLIENT_CUSTOM_HEADERS": "[1]"}, {}),
+    ],
+)
+def test_w15_prefects_client_in_a_job_shows_its_claim(variables, kept):
+    job = make({"env": variables})
+    told = json.loads(job["env"]["PREFECT_CLIENT_CUSTOM_HEADERS"])
+    assert told == {**kept, "x-eparch-claim": f"{job['ids']['run']}:7"}
+    assert "PREFECT_CLIENT_CUSTOM_HEADERS" not in make(token=None)["env"]
 
 
 @pytest.mark.parametrize("name", ["EPARCH_API_URL", "PREFECT_API_URL"])

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from eparch.core.calls import CLAIM_HEADER
 from eparch.core.deployments import Deployment, Flow
 from eparch.core.errors import BadRequest, Invalid, NotFound, TemplateInvalid
 from eparch.core.job_templates import Layer, Resolved, render_job
 from eparch.core.model import Json, Value
-from eparch.core.pools import WorkPool
+from eparch.core.pools import ShownToken, WorkPool
 from eparch.core.runs import FlowRun
 from eparch.core.templates import Kind, Lookup, Path, Placeholder, find, render
 from eparch.settings import TABLE, Settings
@@ -23,6 +24,8 @@ from eparch.version import __version__
 
 RUN_ID = "EPARCH_FLOW_RUN_ID"
 CLAIM_TOKEN = "EPARCH_CLAIM_TOKEN"  # noqa: S105  the name of a variable
+STOCK_HEADERS = "PREFECT_CLIENT_CUSTOM_HEADERS"
+"""What Prefect's client sends with each request."""
 
 COMMAND = (sys.executable, "-m", "eparch.sdk.execute")
 """What runs a flow run with the Python of this worker."""
@@ -249,7 +252,29 @@ def _environment(
     last = {RUN_ID: run_id, "PREFECT__FLOW_RUN_ID": run_id}
     if assignment.token is not None:
         last[CLAIM_TOKEN] = str(assignment.token)
+        last[STOCK_HEADERS] = _with_claim(_headers({**told, **own}), assignment)
     return {**told, **own, **last}
+
+
+def _headers(environment: Mapping[str, str | None]) -> str | None:
+    return environment.get("EPARCH_CUSTOM_HEADERS") or environment.get(STOCK_HEADERS)
+
+
+def _with_claim(headers: str | None, assignment: Assignment) -> str:
+    """The headers that Prefect's client is to send: with the claim, which it does not know of, as ours does.
+
+    Without them the server would take an image with Prefect inside for somebody else (row W15).
+    """
+    import json
+
+    try:
+        given = json.loads(headers or "{}")
+    except ValueError:
+        given = {}
+    kept = dict(given) if isinstance(given, dict) else {}
+    assert assignment.token is not None
+    shown = ShownToken(token=assignment.token, flow_run_id=assignment.flow_run.id)
+    return json.dumps({**kept, CLAIM_HEADER: shown.header})
 
 
 def _attribution(assignment: Assignment) -> dict[str, str]:
