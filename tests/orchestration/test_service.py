@@ -145,3 +145,23 @@ async def test_a_lease_is_renewed_when_half_of_it_is_over_and_not_at_each_run(
         await services.attempt(duty, START + timedelta(seconds=seconds))
     assert duty.done == 6
     assert [(moment - START).seconds for moment in written] == [0, 91, 400]
+
+
+async def test_a_driver_that_swallows_the_cancellation_does_not_keep_the_server(database: Database) -> None:
+    begun = asyncio.Event()
+
+    class Swallows(Duty):
+        async def run_once(self, database: Database, now: datetime) -> bool:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError as error:
+                raise TimeoutError from error
+            return False
+
+    services = Services(database, [Swallows()])
+    services.start()
+    async with asyncio.timeout(60):
+        await begun.wait()
+        await services.stop()
+    assert services.failures == {}

@@ -156,3 +156,26 @@ async def test_after_the_server_has_ended_the_connections_it_goes_on(
             continue
     assert found == flow
     await postgres.write(making.insert, making.flow())
+
+
+async def test_a_cancellation_that_the_driver_turns_into_an_error_stays_one(
+    postgres: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncpg
+
+    begun = asyncio.Event()
+
+    async def fetch(*_: object) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as error:
+            raise TimeoutError from error  # as its rollback does when it takes too long
+
+    monkeypatch.setattr(asyncpg.Connection, "fetch", fetch)
+    task = asyncio.create_task(postgres.read(deployments.flow_value, new_id()))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert task.cancelled()

@@ -45,6 +45,7 @@ class Services:
         self._holder: UUID = new_id()
         self._called = {service.name: asyncio.Event() for service in services}
         self._tasks: list[asyncio.Task[None]] = []
+        self._stops = False
         self._held: dict[str, tuple[datetime, datetime]] = {}
         """From when until when this server has the lease of a service, by its name."""
         self.failures: dict[str, str] = {}
@@ -64,6 +65,7 @@ class Services:
 
     async def stop(self) -> None:
         """Stop every service; a transaction that runs is finished."""
+        self._stops = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -78,6 +80,8 @@ class Services:
                 again = await self.attempt(service, datetime.now(UTC))
                 self.failures.pop(service.name, None)
             except Exception as error:
+                if self._stops:  # a driver can turn the cancellation into an error of its own
+                    return
                 again = False
                 self.failures[service.name] = str(error)
                 logger.exception("The service %s failed; it is tried again.", service.name)

@@ -198,9 +198,13 @@ def unusable(url: str, error: BaseException) -> DatabaseUnusable:
     )
 
 
-def _translated(url: str, error: Exception) -> Exception:
+def _translated(url: str, error: Exception) -> BaseException:
     import asyncpg
 
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        # A rollback that does not end in time swallows the cancellation that began it.
+        return asyncio.CancelledError()
     if isinstance(error, EparchError):
         return error
     if isinstance(error, asyncpg.IntegrityConstraintViolationError):
