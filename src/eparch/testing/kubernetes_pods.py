@@ -72,9 +72,9 @@ class Kubelet:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def end(self, pod: Key, reason: str, *, code: int | None = None, **status: Any) -> None:
-        """Let a pod end for a reason of the cluster: ``reason`` is its container's, ``status`` the pod's."""
-        self._why[pod] = {"reason": reason, "code": code, "status": status}
+    def end(self, pod: Key, status: dict[str, Any], *, reason: str = "Error") -> None:
+        """Let a pod end for a reason of the cluster: ``status`` is the pod's, ``reason`` its container's."""
+        self._why[pod] = {"reason": reason, "status": status}
         process = self._running.get(pod)
         if process is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -258,7 +258,6 @@ class Kubelet:
         self._killed_at.pop(key, None)
         code = 128 - process.returncode if process.returncode < 0 else process.returncode
         why = self._why.pop(key, {})
-        code = why["code"] if why.get("code") is not None else code
         ended = {"exitCode": code, "reason": why.get("reason") or ("Error" if code else "Completed")}
         self._finish(key, why.get("status") or {}, ended)
 

@@ -75,6 +75,7 @@ class _Log:
         lines = self._lines
         if lines is not None:
             lines.close()
+            self._thread.join(_PAUSE)
         self._read(follow=False)
         self._stream.end()
         return self._stream.lines.tail()
