@@ -65,6 +65,31 @@ async def test_a_write_is_guarded_by_the_state_that_it_comes_from(world: World) 
     assert await traces(world, run) == before
 
 
+async def test_w18_a_proposal_for_one_state_counts_for_no_other(world: World) -> None:
+    await world.pool()
+    run = await world.run(await world.deployment())
+    token = (await world.claim())[run]
+    pending = (await world.read(run))["state_id"]
+
+    async def hand_back(state_id: UUID | None) -> str:
+        world.pass_seconds(0.001)
+        body = SetState(state=a_state(S.SCHEDULED), if_state_id=state_id)
+        answered = await world.database.write(
+            transition.set_flow_run_state, run, body, world.now, token=token
+        )
+        assert answered.answer.state is not None
+        return f"{answered.answer.status} {answered.answer.state.name} {answered.wrote}"
+
+    await world.set(run, S.RUNNING, token=token)
+    # The worker had seen it pending, and user code has begun since.
+    assert await hand_back(pending) == "REJECT Running False"
+    assert token in {claim["token"] for claim in (await world.claims()).values()}
+    again = await world.run(await world.deployment())
+    run, token = again, (await world.claim())[again]
+    assert await hand_back((await world.read(run))["state_id"]) == "ACCEPT Scheduled True"
+    assert run not in await world.claims()
+
+
 async def test_an_unknown_run_is_not_found(memory: World) -> None:
     body = SetState(state=a_state(S.RUNNING))
     with pytest.raises(NotFound):

@@ -193,7 +193,8 @@ class Scripted:
         proposed = from_create(call.body.state, datetime.now(UTC))
         mark = proposed.state_details.transition_id
         again = mark is not None and mark == run.state.state_details.transition_id
-        refused = run.state.is_final() or (proposed.is_pending() and not run.state.is_scheduled())
+        other = call.body.if_state_id not in (None, run.state.id)
+        refused = other or run.state.is_final() or (proposed.is_pending() and not run.state.is_scheduled())
         if again or refused:
             return StateAnswer(
                 state=run.state,

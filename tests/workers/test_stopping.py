@@ -124,6 +124,47 @@ def test_w18_hand_back_gives_back_what_has_not_begun_and_leaves_the_rest(work, s
     assert infrastructure.adopt(left)
 
 
+def test_w18_a_run_that_begins_while_it_is_handed_back_goes_on(work, scripted, infrastructure):
+    run = scripted.add("sleep")
+    worker = work(on_stop="hand-back", grace_seconds=600)
+    scripted.wait(is_started(infrastructure))
+
+    def begin(call):
+        # The worker has seen it pending; its own proposal is under way when user code begins.
+        if call.endpoint is calls.set_flow_run_state and scripted.state(run).is_pending():
+            scripted.put(run, Running())
+
+    scripted.fault = begin
+    worker.stop()
+    scripted.wait(lambda: scripted.state(run).is_running())
+    finish(scripted, infrastructure, run)
+    worker.join()
+    assert worker.codes == [0]
+    assert infrastructure.stopped == []
+    assert scripted.state(run).is_completed()
+
+
+@pytest.mark.parametrize("how", ["finish", "hand-back", "cancel"])
+def test_w18_what_a_claim_brings_to_a_worker_that_stops_is_given_back(work, scripted, infrastructure, how):
+    told: list[bool] = []
+
+    def hold_answer(call):
+        # The server has claimed for this worker; the answer does not come before the worker is gone.
+        if call.body.limit and scripted.runs:
+            told.append(True)
+            worker.stop()
+            scripted.changed.wait_for(lambda: bool(worker.codes), 60)
+
+    scripted.fault_after = hold_answer
+    worker = work(on_stop=how)
+    run = scripted.add("sleep")
+    scripted.wait(lambda: bool(told))
+    scripted.wait_state(run, StateType.SCHEDULED)
+    worker.join()
+    assert worker.codes == [0]
+    assert infrastructure.started == []
+
+
 def test_w18_hand_back_lets_running_ones_finish_within_the_grace(work, scripted, infrastructure):
     run = scripted.add("sleep")
     worker = work(on_stop="hand-back", grace_seconds=600)

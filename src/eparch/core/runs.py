@@ -214,6 +214,8 @@ class SetState(Body, frozen=True, kw_only=True):
 
     state: StateCreate
     force: bool = False
+    if_state_id: UUID | None = None
+    """Of ours: it counts only while this is still the state of the run. None: whatever the state is."""
 
 
 class SetStateStatus(StrEnum):

@@ -71,6 +71,10 @@ def set_flow_run_state(
     stored = yield from runs.flow_run_for_decision(run_id)
     if stored is None:
         raise NotFound("Flow run not found")
+    if body.if_state_id not in (None, stored.run.state_id):
+        return Answered(
+            answer_of(Reject(reason="The run is in another state by now."), stored.run.state), False
+        )
     proposed = from_create(without_nul(body.state), now)
     decision = yield from propose(stored, proposed, now, token=token, stock=stock, force=body.force)
     wrote = state_to_write(decision) is not None

@@ -36,6 +36,9 @@ WAITING = 4 * 1024 * 1024
 """Bytes of output kept while nobody reads them; older output is dropped and that is said."""
 
 FENCE = 0.8
+UNBORN = ".new"
+"""Ends the name of a socket at which nobody listens yet."""
+
 """Part of a lease without a renewal after which a job ends, if another attempt may begin then."""
 
 _LAST_ROUNDS = 64
@@ -427,8 +430,8 @@ def _listen_at(place: str) -> socket.socket | None:
     listener = socket.socket(socket.AF_UNIX)
     try:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(place)
-        listener.bind(place)
+            os.unlink(place + UNBORN)
+        listener.bind(place + UNBORN)
         listener.listen(4)
     except OSError:
         listener.close()
@@ -443,6 +446,7 @@ def main() -> int:
     if spec is None:
         return 75
     try:
+        os.rename(place + UNBORN, place)
         return _lead(link, spec)
     finally:
         if spec["temporary"]:

@@ -61,6 +61,12 @@ class Run(Value, frozen=True):
         return {calls.CLAIM_HEADER: ShownToken(token=self.token, flow_run_id=self.id).header}
 
 
+def proposal_of(state: State) -> StateCreate:
+    """``state`` as it is proposed, with a mark by which a repeated proposal is known."""
+    details = StateDetails(transition_id=new_id(), scheduled_time=state.state_details.scheduled_time)
+    return StateCreate(type=state.type, name=state.name, message=state.message, state_details=details)
+
+
 class Reporter:
     """Asks and tells; ``stopping`` is set when there is no time left for it."""
 
@@ -75,16 +81,7 @@ class Reporter:
         Raises:
             EparchError: it was not heard; only of one that is not patient.
         """
-        body = SetState(
-            state=StateCreate(
-                type=state.type,
-                name=state.name,
-                message=state.message,
-                state_details=StateDetails(
-                    transition_id=new_id(), scheduled_time=state.state_details.scheduled_time
-                ),
-            )
-        )
+        body = SetState(state=proposal_of(state))
         answer = self.ask(calls.set_flow_run_state(id=run.id, body=body, headers=run.headers))
         if answer is None:
             return

@@ -78,6 +78,9 @@ class Source(Protocol):
     def renew(self, claims: list[ClaimRef]) -> Renewed:
         """Hold these claims for another lease."""
 
+    def recall(self) -> list[ClaimedRun]:
+        """What the last ``take`` claimed and nobody has begun, also if its answer is still under way."""
+
 
 class Claims:
     """The way of our server."""
@@ -97,13 +100,18 @@ class Claims:
         self.instance_id: UUID | None = None
         """As which process it asks (row W11)."""
         self._unanswered: UUID | None = None
+        self._last: UUID | None = None
 
     def take(self, limit: int, holding: Sequence[UUID]) -> Work:
         """Claim; an attempt that got no answer is asked for again under its own id."""
-        self._unanswered = self._unanswered or new_id()
+        self._last = self._unanswered = self._unanswered or new_id()
         work = self._claim(self._unanswered, limit, holding)
         self._unanswered = None
         return work
+
+    def recall(self) -> list[ClaimedRun]:
+        """Ask for the same claim once more; it takes nothing that it has not taken already."""
+        return self._claim(self._last, 0, [], wait=0.0).runs if self._last is not None else []
 
     def watch(self, holding: Sequence[UUID]) -> Work:
         """Wait at the server until there is something, at most ``wait_seconds``."""
@@ -116,7 +124,9 @@ class Claims:
             calls.renew_claims(name=self.pool, body=body), timeout=max(self.lease * ANSWER, 1.0)
         )
 
-    def _claim(self, claim_id: UUID, limit: int, holding: Sequence[UUID]) -> Work:
+    def _claim(
+        self, claim_id: UUID, limit: int, holding: Sequence[UUID], *, wait: float | None = None
+    ) -> Work:
         body = ClaimRuns(
             claim_id=claim_id,
             worker_name=self.worker_name,
@@ -124,7 +134,7 @@ class Claims:
             limit=min(limit, MOST),
             lease_seconds=self.lease,
             prefetch_seconds=self.prefetch,
-            wait_seconds=self.wait,
+            wait_seconds=self.wait if wait is None else wait,
             holding=list(holding),
             instance_id=self.instance_id,
             order=self.order,
@@ -180,6 +190,10 @@ class Polls:
     def renew(self, claims: list[ClaimRef]) -> Renewed:
         """Nothing lapses here."""
         return Renewed(kept=[claim.flow_run_id for claim in claims])
+
+    def recall(self) -> list[ClaimedRun]:
+        """Nothing: the server does not know who has a run. Who takes them waits for its own turn to end."""
+        return []
 
     def _take_one(self, due: DueRun) -> ClaimedRun | None:
         """The run if the move to Pending was ours; a plain Pending is refused to everybody after the

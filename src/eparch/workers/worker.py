@@ -23,6 +23,7 @@ from eparch.client.retries import Retries
 from eparch.core import calls
 from eparch.core.errors import EparchError, NotFound
 from eparch.core.pools import ClaimedRun, Heartbeat, Work, WorkPool
+from eparch.core.runs import SetState, SetStateStatus
 from eparch.core.worker_instances import WRITE_EVERY, WorkerOrder
 from eparch.settings import Settings
 from eparch.workers.decisions import StopReason, hand_back, must_stop_when_lost
@@ -32,7 +33,7 @@ from eparch.workers.instance import Instance, Shipping
 from eparch.workers.jobs import client_environment
 from eparch.workers.options import WorkerOptions
 from eparch.workers.preparation import prepare_pool
-from eparch.workers.reporting import PASSING, pause_after, retry_after
+from eparch.workers.reporting import PASSING, pause_after, proposal_of, retry_after
 from eparch.workers.run_log import RunLog
 from eparch.workers.slots import Slots
 from eparch.workers.sources import WAIT, Claims, Polls, Sender, Source, is_ours
@@ -84,6 +85,9 @@ class Worker:
         self._polled = self._answered = time.monotonic()
         self._begun = False
         self._ended = threading.Event()
+        self._accepting = threading.Lock()
+        self._turn = threading.Lock()
+        """Held while runs are taken from a server that is polled."""
         self.name = options.name or ""
         self._instance: Instance | None = None
         self._shipping: Shipping | None = None
@@ -195,7 +199,8 @@ class Worker:
         count = len(self.supervisor.holding())
         logger.info("Worker '%s' stops with %d runs: %s, %g s", self.name, count, how, grace)
         # The claim that waits at the server must not be given what is handed back here.
-        self._try(self._beat)
+        if self._try(self._beat):
+            self._try(self._give_back_late)
         if how == "hand-back":
             self._try(self._hand_back_waiting)
         deadline = time.monotonic() + (0 if how == "cancel" else grace)
@@ -215,14 +220,35 @@ class Worker:
     def _hand_back_waiting(self) -> None:
         """Stop the jobs of which no user code runs yet; another worker begins those runs."""
         for held in self.supervisor.holding():
-            state = None
-            if held.handle is not None:
-                state = self.impatient.send(calls.read_flow_run(id=held.run.id)).state
-            if held.handle is None or (state is not None and state.is_pending()):
+    def _give_back_late(self) -> None:
+        """Give back what a claim brings that was under way when the worker was told to stop (row W18).
+
+        The server has heard that this worker takes no more, so no later claim brings anything.
+        """
+        with self._accepting:
+            mine = {held.run.id for held in self.supervisor.holding()}
+        if self.source.pause and self._turn.acquire(timeout=LAST_SECONDS):
+            self._turn.release()
+        for claimed in self.source.recall():
+            if claimed.flow_run.id not in mine:
+                self._give_back(claimed)
+
+            if self.supervisor.withhold(held):
+                continue
+            state = self.impatient.send(calls.read_flow_run(id=held.run.id)).state
+            if state is None or not state.is_pending():
+                continue
+            if not self.fenced:
                 self.supervisor.stop(held, StopReason.SHUTDOWN, 0.0)
 
     def _end_runs(self, grace: float) -> None:
         """End every run; nothing that was started outlives this."""
+                continue
+            # It may begin this very moment: the server decides which of the two comes first.
+            body = SetState(state=proposal_of(hand_back(held.run)), if_state_id=state.id)
+            call = calls.set_flow_run_state(id=held.run.id, body=body, headers=held.told.headers)
+            if self.impatient.send(call).status is SetStateStatus.ACCEPT:
+                self.supervisor.stop(held, StopReason.LOST, 0.0)
         told: dict[Held, bool] = {}
         while True:
             for held in self.supervisor.holding():
@@ -278,14 +304,15 @@ class Worker:
                 continue
             asked = time.monotonic()
             try:
-                work = self.source.take(self.slots.free, self._holding())
+                with self._turn:
+                    work = self.source.take(self.slots.free, self._holding())
+                    self._accept(work)
             except Exception as error:
                 attempt += 1
                 self._wait_after(error, attempt)
                 continue
             attempt = 0
             self._answered = time.monotonic()
-            self._accept(work)
             if self.source.pause:
                 self.stopping.wait(self.source.pause)
             elif not (work.runs or work.cancel) and time.monotonic() - asked < _TICK:
@@ -344,11 +371,16 @@ class Worker:
     def _accept(self, work: Work) -> None:
         self._cancel(work.cancel)
         self._obey(work.order)
-        for claimed in work.runs:
-            if not self.slots.is_open:
-                self._give_back(claimed)
-            else:
-                self.supervisor.accept(claimed, fenced=self.fenced)
+        late = []
+        with self._accepting:
+            # Whoever closes the slots and then has this lock knows of everything that was accepted.
+            for claimed in work.runs:
+                if self.slots.is_open:
+                    self.supervisor.accept(claimed, fenced=self.fenced)
+                else:
+                    late.append(claimed)
+        for claimed in late:
+            self._give_back(claimed)
 
     def _give_back(self, claimed: ClaimedRun) -> None:
         """A run that came too late: another worker takes it."""
