@@ -39,8 +39,7 @@ from eparch.workers.descendants import (
 )
 from eparch.workers.infrastructure import Exit, Infrastructure
 from eparch.workers.jobs import CLAIM_TOKEN, RUN_ID, command_of
-from eparch.workers.places import own_folder, sweep
-from eparch.workers.warm_parent import WarmParent, can_fork
+from eparch.workers.places import own_folder
 
 _KILLED = 30.0
 """Seconds after which a killed process that is still there is given up."""
@@ -87,13 +86,6 @@ class ProcessInfrastructure(Infrastructure[ProcessJob]):
     def __init__(self) -> None:
         self._jobs: dict[str, _Job] = {}
         self._host = socket.gethostname().replace(":", "-")
-
-    def prepare(self, settings: Settings) -> None:
-        """Have the process from which runs are forked on its way, if that is wanted."""
-        sweep()
-        if settings.worker_warm_start and can_fork():
-            self._warm = self._warm or WarmParent()
-            self._warm.prepare()
 
     def render(self, job: Mapping[str, Json]) -> ProcessJob:
         """The process that a job configuration describes; keys that a process has no use for are ignored."""

@@ -217,9 +217,6 @@ class Worker:
             self._end_runs(grace if how == "cancel" else min(grace, LAST_SECONDS))
         logger.info("Worker '%s' has stopped", self.name)
 
-    def _hand_back_waiting(self) -> None:
-        """Stop the jobs of which no user code runs yet; another worker begins those runs."""
-        for held in self.supervisor.holding():
     def _give_back_late(self) -> None:
         """Give back what a claim brings that was under way when the worker was told to stop (row W18).
 
@@ -233,6 +230,9 @@ class Worker:
             if claimed.flow_run.id not in mine:
                 self._give_back(claimed)
 
+    def _hand_back_waiting(self) -> None:
+        """Give back the runs of which no user code runs yet and stop their jobs; others begin them."""
+        for held in self.supervisor.holding():
             if self.supervisor.withhold(held):
                 continue
             state = self.impatient.send(calls.read_flow_run(id=held.run.id)).state
@@ -240,15 +240,15 @@ class Worker:
                 continue
             if not self.fenced:
                 self.supervisor.stop(held, StopReason.SHUTDOWN, 0.0)
-
-    def _end_runs(self, grace: float) -> None:
-        """End every run; nothing that was started outlives this."""
                 continue
             # It may begin this very moment: the server decides which of the two comes first.
             body = SetState(state=proposal_of(hand_back(held.run)), if_state_id=state.id)
             call = calls.set_flow_run_state(id=held.run.id, body=body, headers=held.told.headers)
             if self.impatient.send(call).status is SetStateStatus.ACCEPT:
                 self.supervisor.stop(held, StopReason.LOST, 0.0)
+
+    def _end_runs(self, grace: float) -> None:
+        """End every run; nothing that was started outlives this."""
         told: dict[Held, bool] = {}
         while True:
             for held in self.supervisor.holding():
