@@ -12,6 +12,7 @@ from eparch.core.errors import Invalid
 from eparch.core.job_templates import (
     Layer,
     Severity,
+    check_layers,
     check_template,
     check_values,
     render_job,
@@ -211,6 +212,18 @@ def test_p9_types_always_required_only_with_all_layers() -> None:
 def test_p11_limits_of_the_schema_hold() -> None:
     (problem,) = check_values(SCHEMA, {"cpu": 0}, required=False)
     assert problem.path == ("cpu",)
+
+
+def test_p11_what_the_pool_locks_only_its_template_sets() -> None:
+    properties = SCHEMA["properties"]
+    one = {**SCHEMA, "properties": {**properties, "cpu": {**properties["cpu"], "readOnly": True}}}
+    for schema, name in ((one, "cpu"), ({**SCHEMA, "readOnly": True}, "image"), ({"readOnly": True}, "any")):
+        with pytest.raises(Invalid, match=f"lets nobody set the job variable '{name}'") as caught:
+            resolve_variables(schema, *layers({}, {name: 1}))
+        assert "locked" in caught.value.fix
+        (problem,) = check_layers(schema, layers({f"{name}.x": 1}), required=False)
+        assert (problem.path, problem.layer) == ((f"{name}.x",), "deployment")
+    assert resolve_variables(one, *layers({"image": "i"})).values["cpu"] == properties["cpu"]["default"]
 
 
 @pytest.mark.parametrize("value", ["{{ prefect.variables.n }}", {"$ref": {"block_document_id": "x"}}, None])

@@ -147,22 +147,29 @@ def check_values(schema: dict[str, Json], values: dict[str, Json], *, required: 
 
 
 def unknown_variables(schema: dict[str, Json], values: Iterable[str]) -> list[Problem]:
-    """The job variables in ``values`` that the pool does not offer (row P5).
+    """The job variables in ``values`` that the pool does not offer (row P5), or keeps for itself (row P11).
 
-    A schema that lists no properties, or has ``additionalProperties: true``, takes any.
+    A schema that lists no properties, or has ``additionalProperties: true``, takes any. What is ``readOnly``,
+    a variable or all of them, only the template sets.
     """
-    if "properties" not in schema or schema.get("additionalProperties", False) is not False:
-        return []
     properties = _properties(schema)
+    is_open = "properties" not in schema or schema.get("additionalProperties", False) is not False
     found = []
     for key in values:
         name = key if key in properties else split(key)[0]
-        if name not in properties:
+        if _is_locked(schema) or _is_locked(properties.get(name)):
+            message = f"The work pool lets nobody set the job variable '{name}'"
+            found.append(Problem(message=message, path=(key,), fix="Leave it out: its template is locked"))
+        elif name not in properties and not is_open:
             hint = did_you_mean(name, properties)
             message = f"The work pool has no job variable '{name}'"
             known = f"It has: {', '.join(sorted(properties)) or 'none'}"
             found.append(Problem(message=message, path=(key,), fix=hint or known))
     return found
+
+
+def _is_locked(schema: Json) -> bool:
+    return isinstance(schema, dict) and schema.get("readOnly") is True
 
 
 def check_layers(schema: dict[str, Json], layers: Iterable[Layer], *, required: bool) -> list[Problem]:
