@@ -43,8 +43,8 @@ STEPS = (
 
 USER_CODE = "user code runs"
 
-BOUND = 30.0
-"""Seconds after which a run that has not ended counts as stuck: ten of the leases that are used here."""
+BOUND = 12 * LEASE
+"""Seconds after which a run that has not ended counts as stuck."""
 
 
 @dataclass
@@ -234,7 +234,7 @@ def _count(rig: Rig, runs: list[UUID], began: float, seed: int, counts: Counts) 
         counts.lost += state.is_completed() and starts[run] == 0
     if ended:
         counts.orphans += not eventually(lambda: not rig.jobs() and not rig.holders(), 2 * LEASE + 5)
-        counts.leaked += not eventually(lambda: rig.held_slots() == 0, LEASE)
+        counts.leaked += not eventually(lambda: rig.held_slots() == 0, 2 * LEASE)
     if counts.wrong > wrong:
         counts.seeds.append(seed)
         _tell(rig, runs)
@@ -313,8 +313,7 @@ def table(found: dict[tuple[str, str, str], Counts], seconds: float, seed: int) 
         "Printed by `make faults`. Real workers, jobs and a real server; between them a proxy at which each",
         "step is seen. At the step something is killed (`kill -9`) or cut off, with two workers on one pool",
         "and three runs under way; some deployments allow two retries after a crash. User code notes its own",
-        f"start in a file. Leases are {LEASE:g} s here (30 s unless set): recovery takes a tenth of what it",
-        "takes there.",
+        f"start in a file. Leases are {LEASE:g} s here, 24 s unless set: recovery scales with them.",
         "",
         f"{datetime.now(UTC):%Y-%m-%d}, Eparch {__version__} ({_revision()}), "
         f"Python {platform.python_version()}, "

@@ -29,8 +29,8 @@ from eparch.core.pools import WorkPoolCreate
 from eparch.core.runs import DeploymentFlowRunCreate, FlowRun
 from eparch.workers.process import ProcessInfrastructure
 
-LEASE = 3.0
-"""Seconds; short, so that recovery is seen soon. The bound scales with it."""
+LEASE = float(os.environ.get("FAULTS_LEASE", "5"))
+"""Seconds; short, so that recovery is seen soon, and long enough for a busy machine. The bound scales with it."""
 
 FLOW = """
 import fcntl, os, time
