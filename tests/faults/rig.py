@@ -30,7 +30,7 @@ from eparch.core.runs import DeploymentFlowRunCreate, FlowRun
 from eparch.workers.process import ProcessInfrastructure
 
 LEASE = float(os.environ.get("FAULTS_LEASE", "5"))
-"""Seconds; short, so that recovery is seen soon, and long enough for a busy machine; the bound scales with it."""
+"""Seconds; short, so that recovery is seen soon. The bound scales with it."""
 
 FLOW = """
 import fcntl, os, time
