@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -50,6 +51,7 @@ COLUMNS = {
     "expected_start_time start_time end_time total_run_time",
     "task_run_state": "id task_run_id type name timestamp state_details",
     "log": "id created name level message timestamp flow_run_id",
+    "log_tally": "flow_run_id minute level lines",
     "event": "id occurred received event resource_id resource related payload",
 }
 
@@ -123,6 +125,7 @@ class Rows:
         yield "task_run", self.task_runs()
         yield "task_run_state", self.task_run_states()
         yield "log", self.logs()
+        yield "log_tally", self.log_tallies()
         yield "event", self.events()
 
     def ref(self, kind: int, number: int) -> Any:
@@ -276,6 +279,14 @@ class Rows:
             at, message = self.time(made), f"line {n}: what a step of a flow has to say"
             yield self.id(make_id(15, made, n)), at, "prefect.flow_runs", 20, message, at, run
 
+    def log_tallies(self) -> Iterator[Row]:
+        """The lines of each minute, counted as the server counts them."""
+        first, minute = self.now - self.size.logs * 1000, 60_000_000
+        counted = Counter((first + n * 1000) // minute for n in range(self.size.logs))
+        run = self.run_id(self.size.flow_runs - 1)
+        for number, lines in counted.items():
+            yield run, self.time(number * minute), 20, lines
+
     def events(self) -> Iterator[Row]:
         """The last states of the newest runs."""
         first = max(self.size.flow_runs - self.size.events, 0)
@@ -308,7 +319,6 @@ def fill_sqlite(path: str, size: Size, now: datetime, tell: Callable[[str], None
             tell(table)
         for _, statement in indexes:
             connection.execute(statement)
-        connection.execute("ANALYZE")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         tell("indexes")
 

@@ -159,7 +159,8 @@ def test_counts_are_what_the_filter_says(
     wanted = msgspec.convert(given, EventFilter)
     body = msgspec.convert({"filter": given, "time_unit": "second", "time_interval": seconds}, CountEvents)
     expected, found = Counts(body, wanted, by), Counts(body, wanted, by)
-    for event in naive(wanted)[:most]:
+    told = event_pages.is_told_by_names(event_pages.narrow(wanted)) and by is not Countable.RESOURCE
+    for event in naive(wanted)[: None if told else most]:
         expected.add(ReceivedEvent(**msgspec.structs.asdict(event), received=NOW))
     if store.ask(event_pages.count, wanted, found, most):
         assert found.answer() == expected.answer()

@@ -27,8 +27,11 @@ from eparch.store import (
     event_pages,
     explaining,
     graphs,
+    heartbeats,
+    log_pages,
     postgres,
     queue_status,
+    readiness,
     records,
     rows,
     runs,
@@ -290,6 +293,15 @@ STATEMENTS: dict[str, Any] = {
     "graph": lambda ids: graphs._PARTS(flow_run_id=ids[7], since=NOW),
     "graph states": lambda ids: graphs._STATES(flow_run_id=ids[7]),
     "dependencies": lambda ids: graphs._DEPENDENCIES(flow_run_id=ids[7]),
+    "queues with due runs": lambda ids: claims._WITH_DUE(queues=[QUEUE], before=LATER),
+    "due runs to read": lambda ids: runs._FLOW_RUNS_OF(ids=ids[:10]),
+    "without a lease": lambda ids: heartbeats._UNLEASED(before=NOW, after_id=ids[0], limit=10),
+    "heard": lambda ids: heartbeats._HEARD(resource_id=f"prefect.flow-run.{ids[7]}"),
+    "last line": lambda ids: heartbeats._LAST_LINE(flow_run_id=ids[7]),
+    "minute of a line": lambda ids: log_pages._minute_of(True, frozenset({"ge_"}))(
+        flow_run_id=ids[7], skipped=9000, at_least=20
+    ),
+    "names of events": lambda ids: event_pages._SOME_NAMES(),
     "late runs": lambda ids: queue_status._LATE(work_queue_id=QUEUE),
     "holders": lambda ids: queue_status._HOLDERS(work_queue_id=QUEUE, limit=10, offset=0),
     "log file": lambda ids: records._RUN_LOG(flow_run_id=ids[7], after_time=NOW, after_id=ids[0], limit=10),
@@ -298,6 +310,11 @@ STATEMENTS: dict[str, Any] = {
     ),
     "events of a resource": lambda ids: events_of({"resource": {"id": [f"r.{ids[7]}"]}}),
     "events of ids": lambda ids: events_of({"id": {"id": [str(ids[7])]}}),
+    **{
+        f"{kind} {ready}": lambda ids, one=statement: one(since=NOW, limit=10)
+        for (kind, ready), statement in readiness._CHANGED.items()
+    },
+    **{f"gone {kind}": lambda ids, one=one: one(limit=10) for kind, one in readiness._ORPHANS.items()},
     "natural keys": lambda ids: runs._BY_NATURAL_KEYS(
         flow_run_id=ids[7], task_key="load", dynamic_keys=["70", "71"]
     ),
@@ -462,6 +479,16 @@ NAMED = event_pages.narrow(EventFilter(event=NameFilter(prefix=["e"])))
 COVERED: dict[str, Any] = {
     "held": lambda ids: claims._HELD(work_pool_id=POOL),
     "task runs since": COUNTED["task runs since"],
+    "history": COUNTED["history"],
+    "lateness since": lambda ids: tallied(
+        tallies._AVERAGE_LATENESS, "flow_runs", [Condition("start_time", "after_", LATER)], now=LATER
+    ),
+    "events by name, each": lambda ids: event_pages._by_name(NAMED.parts)(
+        since=NOW, until=LATER, **NAMED.values
+    ),
+    "events by time, each": lambda ids: event_pages._by_interval(NAMED.parts)(
+        since=NOW, until=LATER, start=NOW, length=3_600_000_000, last=10, **NAMED.values
+    ),
     "total of events": lambda ids: event_pages._total(NAMED.parts)(
         since=NOW, until=NOW + timedelta(seconds=500), limit=10_000, **NAMED.values
     ),

@@ -9,15 +9,17 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import sqlalchemy as sa
 
 from eparch.core.events import Event
 from eparch.core.filters import READ_LOGS
 from eparch.core.model import new_id
 from eparch.core.records import LogCreate
 from eparch.store import positions, records, where
+from eparch.store import tables as t
 from eparch.store.database import Database, open_database
 from eparch.store.positions import BEGINNING, Place
-from eparch.store.statement import Steps
+from eparch.store.statement import Statement, Steps
 
 pytestmark = pytest.mark.anyio
 
@@ -195,3 +197,32 @@ async def test_a_page_far_behind_is_the_same_as_one_of_many(
         far = await database.read(records.read_logs, READ_LOGS.parse(wanted))
         assert far == near
         assert len(far) == 9
+
+
+def _far_ahead() -> Steps[None]:
+    """As after the restore of a dump: the numbers are those of another cluster."""
+    ahead = 10**12
+    for table in (t.event, t.log):
+        yield Statement(sa.update(table).values(position=table.c.position + ahead))()
+    cursor = t.automation_cursor
+    yield Statement(sa.update(cursor).values(position=cursor.c.position + ahead))()
+
+
+async def test_a8_a_dump_of_another_cluster_is_followed_on(postgres_url: str) -> None:
+    database = await open_database(postgres_url)
+    names = [f"e{n}" for n in range(5)]
+    await add(database, *names[:2])
+    await add(database, *names[2:])
+    assert not await database.write(positions.mend), "nothing is wrong yet"
+    await database.write(_far_ahead)
+    await database.close()
+    opened = await asyncio.gather(*(open_database(postgres_url) for _ in range(3)))
+    database = opened[0]
+    assert (await follow(database, BEGINNING))[0] == names
+    place = await database.read(positions.newest_event)
+    await add(opened[1], "next")
+    await add(opened[2], "last")
+    assert (await follow(database, place))[0] == ["next", "last"]
+    assert not await database.write(positions.mend)
+    for one in opened:
+        await one.close()

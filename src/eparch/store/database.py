@@ -6,6 +6,7 @@ PostgreSQL.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -56,6 +57,8 @@ async def open_database(url: str) -> Database:
     database = await _connect(url)
     try:
         await _upgrade(database)
+        if database.dialect.name == "postgresql":
+            await _mend_positions(database)
     except BaseException:
         await database.close()
         raise
@@ -144,6 +147,16 @@ def _sqlite_path(url: sa.URL) -> str:
             fix="Name another file in EPARCH_DATABASE_URL.",
         ) from error
     return str(path)
+
+
+async def _mend_positions(database: Any) -> None:
+    from eparch.store import positions
+
+    if await database.write(positions.mend):
+        logging.getLogger("eparch.server").warning(
+            "The database was restored from the dump of another PostgreSQL cluster. "
+            "Its events and logs keep their order; new ones come after them."
+        )
 
 
 _VERSION = Statement(sa.select(sa.column("version_num", sa.Text)).select_from(sa.table("alembic_version")))

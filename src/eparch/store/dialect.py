@@ -338,13 +338,13 @@ def _interval_postgresql(element: IntervalOf, compiler: Any, **kw: Any) -> str:
 @compiles(MomentOf, "sqlite")
 def _moment_sqlite(element: MomentOf, compiler: Any, **kw: Any) -> str:
     start, length = compiler.process(element.start, **kw), compiler.process(element.length, **kw)
-    return f"({start} + {compiler.process(element.number, **kw)} * {length})"
+    return f"({start} + ({compiler.process(element.number, **kw)}) * {length})"
 
 
 @compiles(MomentOf, "postgresql")
 def _moment_postgresql(element: MomentOf, compiler: Any, **kw: Any) -> str:
     start, length = compiler.process(element.start, **kw), compiler.process(element.length, **kw)
-    return f"({start} + {compiler.process(element.number, **kw)} * {length} * interval '1 microsecond')"
+    return f"({start} + ({compiler.process(element.number, **kw)}) * {length} * interval '1 microsecond')"
 
 
 @compiles(NotByIndex, "sqlite")

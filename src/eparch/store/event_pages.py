@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from eparch.core.event_pages import Countable, Counts
 from eparch.core.events import AnyResourceFilter, EventFilter, NameFilter, RelatedFilter, ResourceFilter
 from eparch.store import tables as t
-from eparch.store.dialect import AnyOf, HasPrefix, IntervalOf, JsonText, NamesRelated
+from eparch.store.dialect import AnyOf, HasPrefix, IntervalOf, JsonText, MomentOf, NamesRelated, NotByIndex
 from eparch.store.positions import EVENT_FIELDS
 from eparch.store.statement import Statement, Steps, param
 
@@ -79,7 +79,7 @@ def narrow(wanted: EventFilter) -> Narrowing:
     found.any_of("id", wanted.id.id)
     found.exact = wanted.text is None
     if wanted.event is not None:
-        _by_name(found, wanted.event)
+        _ask_name(found, wanted.event)
     if wanted.resource is not None:
         _by_resource(found, wanted.resource)
     for related in _listed(wanted.related):
@@ -95,7 +95,7 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _by_name(found: _Collected, wanted: NameFilter) -> None:
+def _ask_name(found: _Collected, wanted: NameFilter) -> None:
     found.any_of("name", wanted.name)
     found.any_of("not-name", wanted.exclude_name)
     found.prefixes("prefix", wanted.prefix)
@@ -119,20 +119,24 @@ def _by_anyone(found: _Collected, wanted: AnyResourceFilter) -> None:
     found.exact &= not (wanted.id_prefix or wanted.labels)
 
 
-def _condition(part: Part) -> Any:
+_name = NotByIndex(_event.c.event)
+
+
+def _condition(part: Part, event: Any = _name) -> Any:
+    """``event`` is the column that has the name; rows are found by time, in whose order they are read."""
     key, given = part
     kind = key.partition(" ")[0]
     if isinstance(given, int):
-        column = _event.c.resource_id if kind == "resource-prefix" else _event.c.event
+        column = _event.c.resource_id if kind == "resource-prefix" else event
         begins = sa.or_(*(HasPrefix(column, _prefix(key, at)) for at in range(given)))
         return sa.not_(begins) if kind == "not-prefix" else begins
     match kind:
         case "id":
             return AnyOf(_event.c.id, given)
         case "name":
-            return AnyOf(_event.c.event, given)
+            return AnyOf(event, given)
         case "not-name":
-            return sa.not_(AnyOf(_event.c.event, given))
+            return sa.not_(AnyOf(event, given))
         case "resource":
             return AnyOf(_event.c.resource_id, given)
         case "related":
@@ -194,6 +198,81 @@ def _counted(by: Countable, descending: bool, parts: tuple[Part, ...]) -> Statem
     return Statement(sa.select(*keys, sa.func.count(), first, last).group_by(*keys))
 
 
+MOST_NAMES = 1000
+"""Names that are looked up one by one; where there are more, rows are grouped."""
+
+_COVERED = ("name", "not-name", "prefix", "not-prefix")
+"""Conditions that the indexes by time and by name can tell."""
+
+
+def _numbers(last: str) -> sa.CTE:
+    """0, 1, 2 and so on up to the value ``last``."""
+    first = sa.select(sa.literal_column("0").label("number")).cte("numbers", recursive=True)
+    step = first.c.number + sa.literal_column("1")
+    most = sa.bindparam(last, type_=sa.BigInteger)
+    return first.union_all(sa.select(step).where(first.c.number < most))
+
+
+@lru_cache(maxsize=256)
+def _by_interval(parts: tuple[Part, ...]) -> Statement:
+    """How many there are in each interval: each is a piece of the index, so nothing is grouped or sorted."""
+    numbers = _numbers("last")
+    key, following = _event.c.occurred, numbers.c.number + sa.literal_column("1")
+    whole = NotByIndex(key)  # SQLite follows one pair of bounds: that of the interval
+    counted = (
+        sa.select(sa.func.count())
+        .select_from(_event)
+        .where(
+            key >= MomentOf(numbers.c.number, key, "start", "length"),
+            key < MomentOf(following, key, "start", "length"),
+            whole >= param("since", key),
+            whole <= param("until", key),
+            *(_condition(part) for part in parts),
+        )
+        .correlate(numbers)
+        .scalar_subquery()
+    )
+    return Statement(sa.select(numbers.c.number, counted))
+
+
+def _names() -> sa.CTE:
+    """Every name of an event, each found in the index from the one before, then null."""
+    other = _event.alias("other")
+    first = sa.select(sa.func.min(_event.c.event).label("event")).cte("names", recursive=True)
+    following = (
+        sa.select(sa.func.min(other.c.event))
+        .where(other.c.event > first.c.event)
+        .correlate(first)
+        .scalar_subquery()
+    )
+    return first.union_all(sa.select(following).where(first.c.event.is_not(None)))
+
+
+_SOME_NAMES = Statement(
+    sa.select(sa.func.count()).select_from(
+        sa.select(_names()).limit(sa.literal_column(str(MOST_NAMES + 2))).subquery("some")
+    )
+)
+
+
+@lru_cache(maxsize=256)
+def _by_name(parts: tuple[Part, ...]) -> Statement:
+    """How many there are of each name: each is a piece of the index, so nothing is grouped or sorted."""
+    names = _names()
+    admitted = [_condition(part, names.c.event) for part in parts]
+
+    def of(value: Any) -> Any:
+        found = _span(sa.select(value).select_from(_event), ()).where(_event.c.event == names.c.event)
+        return found.correlate(names).scalar_subquery()
+
+    occurred = _event.c.occurred
+    return Statement(
+        sa.select(
+            names.c.event, of(sa.func.count()), of(sa.func.min(occurred)), of(sa.func.max(occurred))
+        ).where(names.c.event.is_not(None), *admitted)
+    )
+
+
 def candidates(
     wanted: EventFilter, after: tuple[datetime, UUID] | None, limit: int
 ) -> Steps[list[dict[str, Any]]]:
@@ -222,11 +301,27 @@ def total(wanted: EventFilter, most: int) -> Steps[int | None]:
 
 
 def count(wanted: EventFilter, counts: Counts, most: int) -> Steps[bool]:
-    """Add the first ``most`` events that ``wanted`` admits to ``counts``; False where SQL cannot tell."""
+    """Add the events that ``wanted`` admits to ``counts``; False where SQL cannot tell.
+
+    All of them where an index alone tells, else the first ``most``.
+    """
     narrowed = narrow(wanted)
     if not narrowed.exact:
         return False
     span: dict[str, Any] = {"since": wanted.occurred.since, "until": wanted.occurred.until}
+    if is_told_by_names(narrowed):
+        if counts.interval:
+            cut = {"start": counts.since, "length": counts.length}
+            cut["last"] = (counts.until - counts.since) // counts.interval
+            for row in (yield _by_interval(narrowed.parts)(**cut, **span, **narrowed.values)):
+                if row[1]:
+                    counts.add_interval(row[0], row[1])
+            return True
+        if counts.by is Countable.EVENT and (yield from _has_few_names()):
+            for row in (yield _by_name(narrowed.parts)(**span, **narrowed.values)):
+                if row[1]:
+                    counts.add_group(row[0], None, row[1], row[2], row[3])
+            return True
     if counts.interval:
         span |= {"start": counts.since, "length": counts.length}
     statement = _counted(counts.by, wanted.order != "ASC", narrowed.parts)
@@ -237,3 +332,13 @@ def count(wanted: EventFilter, counts: Counts, most: int) -> Steps[bool]:
         else:
             counts.add_group(row[0], row[1], row[2], row[3], row[4])
     return True
+
+
+def is_told_by_names(narrowed: Narrowing) -> bool:
+    """Whether names and times alone tell which events are admitted: an index has both."""
+    return narrowed.exact and all(key.partition(" ")[0] in _COVERED for key, _ in narrowed.parts)
+
+
+def _has_few_names() -> Steps[bool]:
+    found = yield _SOME_NAMES()
+    return int(found[0][0]) <= MOST_NAMES + 1

@@ -65,6 +65,35 @@ _LOGS = {
 _NEWEST = {"event": _newest(t.event), "log": _newest(t.log)}
 
 
+def _of_snapshot(end: str) -> sa.ColumnElement[int]:
+    number = getattr(sa.func, f"pg_snapshot_{end}")(sa.func.pg_current_snapshot())
+    return sa.cast(sa.cast(number, sa.Text), sa.BigInteger)
+
+
+_PLACES = (
+    t.event.c.position,
+    t.log.c.position,
+    t.automation_cursor.c.position,
+    t.automation.c.after_position,
+)
+_newest_of_all = sa.func.greatest(*(sa.select(sa.func.max(c)).scalar_subquery() for c in _PLACES))
+_MEND = Statement(
+    sa.update(t.position_shift)
+    .where(_newest_of_all >= _of_snapshot("xmax") + t.position_shift.c.shift)
+    .values(shift=_newest_of_all + 1 - _of_snapshot("xmin"))
+    .returning(t.position_shift.c.shift)
+)
+
+
+def mend() -> Steps[bool]:
+    """On PostgreSQL, let new positions come after all that are there; True where they would not have.
+
+    Positions are numbers of transactions. A cluster into which a dump was restored counts anew, so its
+    next transaction may have a number that old rows and cursors are far beyond.
+    """
+    return bool((yield _MEND()))
+
+
 def events_after(position: int, last: UUID, limit: int) -> Steps[Following]:
     """The next events after that place, with their ``position``, at most ``limit``."""
     found = yield _EVENTS(position=position, id=last, limit=limit)

@@ -14,6 +14,7 @@ from eparch.core.events import Event, resource_id
 from eparch.core.filters import Query
 from eparch.core.model import new_id
 from eparch.core.records import Artifact, LogCreate
+from eparch.store import log_pages
 from eparch.store import tables as t
 from eparch.store.dialect import AnyOf, NextPosition
 from eparch.store.positions import LOG_FIELDS
@@ -79,7 +80,7 @@ _PAYLOADS = Statement(sa.select(_event.c.id, _event.c.payload).where(AnyOf(_even
 
 
 def insert_logs(logs: Sequence[LogCreate], now: datetime) -> Steps[None]:
-    """Add lines of log; those of one time stay in the order in which they come."""
+    """Add lines of log, and count them; those of one time stay in the order in which they come."""
     ids = sorted(new_id() for _ in logs)
     clock = time.time_ns() // 1000
     yield _ADD_LOG.each(
@@ -98,12 +99,15 @@ def insert_logs(logs: Sequence[LogCreate], now: datetime) -> Steps[None]:
             for id_, line in zip(ids, logs, strict=True)
         ]
     )
+    # Last, so that others who add to the same run wait for the commit alone; sorted, so that nobody waits
+    # for whoever waits for him.
+    yield from log_pages.count_lines(logs)
     yield Note("logs", None)
 
 
 def read_logs(query: Query) -> Steps[list[dict[str, Any]]]:
     """A page of lines as the wire answers them."""
-    found = yield bind(LOGS, query)
+    found = yield bind(LOGS, (yield from log_pages.nearer(query)))
     return [dict(zip(_LOG_KEYS, row, strict=True)) for row in found]
 
 

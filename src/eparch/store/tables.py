@@ -23,6 +23,8 @@ from eparch.store.block_tables import block_schema as block_schema
 from eparch.store.block_tables import block_type as block_type
 from eparch.store.block_tables import default_storage as default_storage
 from eparch.store.columns import Document, Flag, Id, Text, Time, metadata, record, where_known
+from eparch.store.log_tables import log_tally as log_tally
+from eparch.store.position_tables import position_shift as position_shift
 from eparch.store.readiness_tables import ready_resource as ready_resource
 from eparch.store.task_tables import task_queue as task_queue
 from eparch.store.task_tables import task_worker as task_worker
@@ -224,7 +226,17 @@ flow_run = sa.Table(
     ),
     sa.UniqueConstraint("flow_id", "idempotency_key"),
     sa.Index("ix_flow_run_name", "name", "id"),
-    sa.Index("ix_flow_run_expected_start_time", "expected_start_time", "id"),
+    # What a history counts stands in the index, so that it reads no rows.
+    sa.Index(
+        "ix_flow_run_expected_start_time",
+        "expected_start_time",
+        "id",
+        "state_type",
+        "state_name",
+        "start_time",
+        "total_run_time",
+        "state_timestamp",
+    ),
     sa.Index("ix_flow_run_next_scheduled_start_time", "next_scheduled_start_time", "id"),
     sa.Index("ix_flow_run_state_type_expected_start_time", "state_type", "expected_start_time", "id"),
     _still_scheduled("ix_flow_run_deployment_id_next", "deployment_id", "next_scheduled_start_time"),
@@ -236,7 +248,14 @@ flow_run = sa.Table(
 began = sa.func.coalesce(flow_run.c.start_time, flow_run.c.expected_start_time)
 """When a flow run began or, as long as it has not, should begin (``START_TIME_*``)."""
 
-sa.Index("ix_flow_run_began", began, flow_run.c.id)
+sa.Index(
+    "ix_flow_run_began",
+    began,
+    flow_run.c.id,
+    flow_run.c.expected_start_time,
+    flow_run.c.start_time,
+    flow_run.c.state_type,
+)
 for _name in ("flow_id", "deployment_id"):
     # With the time expected at the end, the index sorts a flow's runs by it without reading them.
     sa.Index(
@@ -334,6 +353,7 @@ event = sa.Table(
     sa.Column("position", sa.BigInteger, nullable=False, server_default="0"),
     sa.Index("ix_event_position", "position", "id"),
     sa.Index("ix_event_occurred", "occurred", "id", "event"),
+    sa.Index("ix_event_event_occurred", "event", "occurred", "id"),
     sa.Index("ix_event_resource_id_occurred", "resource_id", "occurred"),
 )
 
