@@ -12,6 +12,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
 
 from eparch.api.auth import MAX_HEADER_BYTES
 
@@ -28,6 +29,12 @@ ANSWER_SECONDS = 30.0
 """Time in which a client has to take at least ``ANSWER_BYTES`` of what is written for it, or the rest."""
 
 ANSWER_BYTES = 16 * 1024
+
+MAX_UNTAKEN_BYTES = 4 * 1024 * 1024
+"""Of answers to one socket that it has not taken; then it is not read either."""
+
+MAX_PARTS = 1024
+"""Of one message of a socket; honest clients send one."""
 
 FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\n"
@@ -155,7 +162,54 @@ class Connection(Impatient, HttpToolsProtocol):
 
 
 class SocketConnection(Impatient, WebSocketsSansIOProtocol):
-    """Speaks WebSocket with one client."""
+    """Speaks WebSocket with one client; what it does not take, or never ends, is not kept for it."""
+
+    _held = False
+
+    def data_received(self, data: bytes) -> None:
+        """Read, unless what was answered piles up: a ping is answered by whoever reads it, at once."""
+        super().data_received(data)
+        if not self._held and self.transport.get_write_buffer_size() > MAX_UNTAKEN_BYTES:
+            self._held = True
+            self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It has taken nearly all of it, so it may go on talking."""
+        super().resume_writing()
+        if self._held:
+            self._held = False
+            if not self.read_paused:
+                self.transport.resume_reading()
+
+    async def receive(self) -> Any:
+        """The next message; taking it makes no way for more while answers pile up."""
+        message = await super().receive()
+        if self._held:
+            self.transport.pause_reading()
+        return message
+
+    def handle_cont(self, event: Frame) -> None:
+        """Add a part to a message: parts may be empty, so their number is bounded as well as their size."""
+        if len(self.frames) >= MAX_PARTS:
+            self._refuse(CloseCode.MESSAGE_TOO_BIG, f"A message may have {MAX_PARTS} parts.")
+        else:
+            super().handle_cont(event)
+
+    def send_receive_event_to_app(self) -> None:
+        """Hand a message over. A text that is none is the client's mistake, and not told to the log."""
+        if self.curr_msg_data_type == "text":
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                self._refuse(CloseCode.INVALID_DATA, "A text is UTF-8.")
+                return
+        super().send_receive_event_to_app()
+
+    def _refuse(self, code: CloseCode, reason: str) -> None:
+        self.frames = []
+        if not self.close_sent:
+            self.conn.send_close(code, reason)
+            self.handle_parser_exception()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""

@@ -38,8 +38,11 @@ BACKFILL = timedelta(minutes=15)
 """How far back a listener of events is shown what was (wire 4.3)."""
 AHEAD = timedelta(minutes=15)
 """How far in the future an event may lie and still be part of what was: clocks differ."""
-SEND_SECONDS = 60.0
-"""A listener that takes no message for so long is hung up on; it can go on from the place of its last one."""
+SEND_SECONDS = 20.0
+"""A listener that takes no message for so long is sent away; it can go on from the place of its last one.
+
+It is told if it begins to read again before ``connection.ANSWER_SECONDS`` are over, which end it in any case.
+"""
 
 
 async def give_events(socket: Socket, feeds: Feeds) -> None:
@@ -116,7 +119,7 @@ async def _give(
                 sending.result()
                 await socket.close(SERVICE_RESTART, "The server stops.")
         except TimeoutError:
-            await socket.close(TRY_AGAIN_LATER, "Too slow: nothing was taken for a minute. Connect again.")
+            await socket.close(TRY_AGAIN_LATER, "Too slow: nothing was taken for 20 seconds. Connect again.")
         except FellBehind:
             await socket.close(TRY_AGAIN_LATER, "Too far behind. Connect again, without 'after'.")
         finally:
