@@ -50,6 +50,7 @@ def _flags(command: Any) -> Any:
                      help="Whether parameters are checked."),
         click.option("--plan", "plan_only", is_flag=True, help="Show what would change; exits 2 if any."),
         click.option("--prune", is_flag=True, help="Delete what the file had and has no more; with --all."),
+        click.option("--fix", is_flag=True, help="Move misplaced keys of the file; deploy nothing."),
         click.option("-y", "--yes", is_flag=True, help="Do not ask."),
     ]  # fmt: skip
     for option in reversed(options):
@@ -68,10 +69,14 @@ def _flags(command: Any) -> Any:
 @click.pass_context
 def deploy(context: click.Context, /, entrypoint: str | None, **given: Any) -> None:
     """Deploy flows: those of prefect.yaml, or the one at ENTRYPOINT."""
+    from eparch.cli.deploy_fix import fix_file
     from eparch.cli.plan_view import agree, show_plan
     from eparch.deploy.apply import deploy as apply
 
     session: Session = context.obj
+    if given["fix"]:
+        fix_file(session, given["file"], yes=given["yes"])
+        return
     request = _request(entrypoint, given)
     review = agree(session, given["yes"])
     result = apply(request, session.client, session.settings, session.note, review=review)

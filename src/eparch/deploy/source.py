@@ -39,6 +39,22 @@ class Position(Value, frozen=True, kw_only=True):
         return ":".join(str(part) for part in (self.file, self.line, self.column) if part)
 
 
+class Span(Value, frozen=True, kw_only=True):
+    """Where a value with its key is written: lines and columns count from 0, ends are exclusive.
+
+    ``line`` and ``column`` are those of the key, or of the item of a list; ``value`` and ``end`` are offsets
+    in the text. An alias has no value of its own: ``value`` is its anchor's.
+    """
+
+    line: int
+    column: int
+    key: tuple[int, int]
+    value: tuple[int, int]
+    is_flow: bool = False
+    is_alias: bool = False
+    is_scalar: bool = False
+
+
 class Note(Value, frozen=True, kw_only=True):
     """What was accepted although it is written in an old or odd way, and what was made of it."""
 
@@ -86,6 +102,23 @@ class Document:
             if offset < 0:
                 break
         return self._locate(offset) if offset >= 0 else self._position(node)
+
+    def span(self, path: Path) -> Span | None:
+        """Where the value at ``path`` and its key are; None if it is not in the file."""
+        if path not in self._places:
+            return None
+        node, key, text = self._places[path]
+        first = node if key is None else key
+        start, end = first.start_mark, first.end_mark
+        return Span(
+            line=start.line,
+            column=start.column,
+            key=(start.index, end.index),
+            value=(node.start_mark.index, node.end_mark.index),
+            is_flow=bool(node.flow_style) if text is None else False,
+            is_alias=key is not None and node.start_mark.index < key.start_mark.index,
+            is_scalar=text is not None,
+        )
 
     def moved(self, now: Path, was: Path) -> None:
         """Say that what is looked up at ``now`` is written at ``was``."""
