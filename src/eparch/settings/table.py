@@ -284,6 +284,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     worker_grace_seconds: Annotated[
         float, _row("Seconds that runs have before a worker that is told to stop ends them.", least=0)
     ] = 20.0
+    worker_warm_start: Annotated[
+        bool,
+        _row(
+            "Fork runs of the process type from a process that is ready, where that is safe; else each is a"
+            " new interpreter."
+        ),
+    ] = True
     worker_health_host: Annotated[
         str, _row("Address at which a worker answers probes.", "PREFECT_WORKER_WEBSERVER_HOST")
     ] = "0.0.0.0"  # noqa: S104  probes come from outside

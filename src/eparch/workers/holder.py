@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from eparch.workers import descendants
@@ -35,10 +36,10 @@ TELLING = 3600.0
 WAITING = 4 * 1024 * 1024
 """Bytes of output kept while nobody reads them; older output is dropped and that is said."""
 
-FENCE = 0.8
 UNBORN = ".new"
 """Ends the name of a socket at which nobody listens yet."""
 
+FENCE = 0.8
 """Part of a lease without a renewal after which a job ends, if another attempt may begin then."""
 
 _LAST_ROUNDS = 64
@@ -158,18 +159,19 @@ class NotStarted(Exception):
 
 
 class Job:
-    """The process itself: first a gate, then the command."""
+    """The process itself: first a gate, then the command. ``pid`` is 0 in that process."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
-        self.out, out = os.pipe()
-        self.err, err = os.pipe()
-        self._failure, failure = os.pipe()
-        waits, self._gate = os.pipe()
+        self.spec = spec
+        self.out, self._out = os.pipe()
+        self.err, self._err = os.pipe()
+        self._failure, self.fails = os.pipe()
+        self._waits, self._gate = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._gate)
-            _become(spec, waits, out, err, failure)
-        for descriptor in (out, err, failure, waits):
+            return
+        for descriptor in (self._out, self._err, self.fails, self._waits):
             os.close(descriptor)
 
     def go(self) -> None:
@@ -187,26 +189,34 @@ class Job:
             number, _, why = text.partition(" ")
             raise NotStarted(int(number), why)
 
+    def become(self, run: Callable[[Job], None]) -> None:
+        """In the new process: wait at the gate, then let ``run`` make it the job. The holder hears on
+        ``fails`` why it is none, and that it is one when that is closed.
+        """
+        try:
+            os.setsid()
+            _die_with_parent()
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+                signal.signal(number, signal.SIG_DFL)
+            if os.read(self._waits, 1) != b"g":
+                os._exit(75)
+            os.chdir(self.spec["directory"])
+            nothing = os.open(os.devnull, os.O_RDONLY)
+            for there, here in ((nothing, 0), (self._out, 1), (self._err, 2)):
+                os.dup2(there, here)
+            run(self)
+            os.close(self.fails)
+        except BaseException as error:
+            known = error.errno if isinstance(error, OSError) else 0
+            with contextlib.suppress(OSError):
+                os.write(self.fails, f"{known or 0} {error}".encode(errors="replace"))
+            os._exit(127)
 
-def _become(spec: dict[str, Any], waits: int, out: int, err: int, failure: int) -> None:
-    """In the new process: wait at the gate, then be the command. Never returns."""
-    try:
-        os.setsid()
-        _die_with_parent()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(number, signal.SIG_DFL)
-        if os.read(waits, 1) != b"g":
-            os._exit(75)
-        os.chdir(spec["directory"])
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        for there, here in ((nothing, 0), (out, 1), (err, 2)):
-            os.dup2(there, here)
-        os.execvpe(spec["command"][0], spec["command"], spec["environment"])  # noqa: S606
-    except BaseException as error:
-        known = error.errno if isinstance(error, OSError) else 0
-        os.write(failure, f"{known or 0} {error}".encode())
-    finally:
-        os._exit(127)
+
+def _execute(job: Job) -> None:
+    """Be the command; never returns."""
+    command: list[str] = job.spec["command"]
+    os.execvpe(command[0], command, job.spec["environment"])  # noqa: S606
 
 
 def _libc_prctl(option: int, value: int) -> None:
@@ -426,39 +436,47 @@ class Holder:
 
 
 def _listen_at(place: str) -> socket.socket | None:
-    """Where another worker asks for the job; without it nobody can, and the job goes on."""
+    """Where another worker asks for the job; without it nobody can, and the job goes on.
+
+    It is there from the moment on at which somebody listens: one at which nobody does is left over.
+    """
     listener = socket.socket(socket.AF_UNIX)
     try:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(place + UNBORN)
         listener.bind(place + UNBORN)
         listener.listen(4)
+        os.rename(place + UNBORN, place)
     except OSError:
         listener.close()
         return None
     return listener
 
 
-def main() -> int:
-    """Hold the job that is told on standard input."""
-    link = Link(socket.socket(fileno=0))
-    spec = link.wait()
-    if spec is None:
-        return 75
-    try:
-        os.rename(place + UNBORN, place)
-        return _lead(link, spec)
-    finally:
-        if spec["temporary"]:
-            import shutil
+def begin(spec: dict[str, Any]) -> Job:
+    """Fork the job, which waits. Returns in both processes.
 
-            shutil.rmtree(spec["directory"], ignore_errors=True)
-
-
-def _lead(link: Link, spec: dict[str, Any]) -> int:
+    Raises:
+        OSError: there can be no further process.
+    """
     _adopt_orphans()
-    job = Job(spec)
-    link.send(pid=job.pid)
+    try:
+        return Job(spec)
+    except OSError:
+        _remove_directory(spec)
+        raise
+
+
+def lead(link: Link, job: Job) -> int:
+    """Tell of the job, let it go when that is wanted, and hold it to its end; the exit code."""
+    try:
+        return _lead(link, job)
+    finally:
+        _remove_directory(job.spec)
+
+
+def _lead(link: Link, job: Job) -> int:
+    link.send(pid=job.pid, holder=os.getpid())
     answer = link.wait()
     if answer is None or "go" not in answer:
         os.kill(job.pid, signal.SIGKILL)
@@ -472,8 +490,27 @@ def _lead(link: Link, spec: dict[str, Any]) -> int:
         link.drain(5.0)
         return 75
     link.send(began=True)
-    Holder(link, spec, job, answer["go"]).hold()
+    Holder(link, job.spec, job, answer["go"]).hold()
     return 0
+
+
+def _remove_directory(spec: dict[str, Any]) -> None:
+    if spec["temporary"]:
+        import shutil
+
+        shutil.rmtree(spec["directory"], ignore_errors=True)
+
+
+def main() -> int:
+    """Hold the job that is told on standard input."""
+    link = Link(socket.socket(fileno=0))
+    spec = link.wait()
+    if spec is None:
+        return 75
+    job = begin(spec)
+    if job.pid == 0:
+        job.become(_execute)
+    return lead(link, job)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,9 @@ own, ``holder``, which outlives the worker; this is the worker's side of it. Wor
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -19,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
@@ -27,6 +25,7 @@ import msgspec
 from eparch.core.errors import InfrastructureError, Invalid
 from eparch.core.infrastructure_types import read_type
 from eparch.core.model import Json, Value
+from eparch.settings import Settings
 from eparch.workers.descendants import (
     MARK,
     end_group,
@@ -37,9 +36,11 @@ from eparch.workers.descendants import (
     pids,
     started,
 )
+from eparch.workers.holding import Holding, start_holder
 from eparch.workers.infrastructure import Exit, Infrastructure
 from eparch.workers.jobs import CLAIM_TOKEN, RUN_ID, command_of
-from eparch.workers.places import own_folder
+from eparch.workers.places import own_folder, sweep
+from eparch.workers.warm_parent import WarmParent, can_fork
 
 _KILLED = 30.0
 """Seconds after which a killed process that is still there is given up."""
@@ -52,8 +53,6 @@ _GRACE = 20.0
 
 _ANSWER = 5.0
 """Seconds that a holder has to answer."""
-
-_HOLDER = (sys.executable, "-P", "-m", "eparch.workers.holder")
 
 _REMEMBERED = 100
 """Jobs that are over and whose exit is still known."""
@@ -83,9 +82,18 @@ class ProcessInfrastructure(Infrastructure[ProcessJob]):
     description: ClassVar[str] = _TYPE.description
     base_job_template: ClassVar[dict[str, Json]] = _TYPE.default_base_job_configuration
 
-    def __init__(self) -> None:
+    def __init__(self, *, warm: bool = False) -> None:
+        """``warm`` lets runs be forked from a process that is ready, where that is possible (ADR 0012)."""
+        self._warm = WarmParent() if warm and can_fork() else None
         self._jobs: dict[str, _Job] = {}
         self._host = socket.gethostname().replace(":", "-")
+
+    def prepare(self, settings: Settings) -> None:
+        """Have the process from which runs are forked on its way, if that is wanted."""
+        sweep()
+        if settings.worker_warm_start and can_fork():
+            self._warm = self._warm or WarmParent()
+            self._warm.prepare()
 
     def render(self, job: Mapping[str, Json]) -> ProcessJob:
         """The process that a job configuration describes; keys that a process has no use for are ignored."""
@@ -99,7 +107,7 @@ class ProcessInfrastructure(Infrastructure[ProcessJob]):
     def start(self, config: ProcessJob, recorded: Callable[[str], None]) -> str:
         """Start a process that waits, record it, and let it go."""
         self._forget_oldest()
-        gate = _Gate(config)
+        gate = _Gate(config, self._warm)
         handle = f"{self._host}:{gate.pid}:{gate.started}"
         try:
             recorded(handle)
@@ -170,6 +178,8 @@ class ProcessInfrastructure(Infrastructure[ProcessJob]):
         """Leave the jobs to their holders, as a worker does that dies."""
         for job in self._jobs.values():
             job.leave()
+        if self._warm is not None:
+            self._warm.close()
 
     def _forget_oldest(self) -> None:
         over = [handle for handle, job in list(self._jobs.items()) if job.over.is_set()]
@@ -198,44 +208,33 @@ class ProcessInfrastructure(Infrastructure[ProcessJob]):
 class _Gate:
     """A process that waits to become a job, and the holder that made it."""
 
-    def __init__(self, config: ProcessJob) -> None:
+    def __init__(self, config: ProcessJob, warm: WarmParent | None) -> None:
         self.config = config
-        directory, temporary = _directory_of(config)
         # A unique last label tells two starts of one run from each other.
         self.mark = urlencode({**config.labels, "eparch.start": os.urandom(8).hex()})
-        spec = {
-            "command": command_of(config.command),
-            "environment": _environment(config.env) | {MARK: self.mark},
-            "directory": directory,
-            "temporary": temporary,
-            "show": bool(config.stream_output),
-            "keep": _keep(config),
-        }
-        ours, theirs = socket.socketpair()
-        try:
-            with theirs:
-                self.process = subprocess.Popen(
-                    _HOLDER,
-                    stdin=theirs.fileno(),
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    start_new_session=True,
-                )
-        except OSError as error:
-            ours.close()
-            if temporary:
-                shutil.rmtree(directory, ignore_errors=True)
-            raise InfrastructureError("The process could not be started", why=str(error)) from error
-        self.connection = ours
-        self.reader = ours.makefile("rb")
-        with suppress(OSError):
-            ours.sendall(json.dumps(spec).encode() + b"\n")
-        told = self._hear()
+        self.holding, told = (warm and self._start_warm(warm)) or self._start_cold()
         self.pid = int(told.get("pid", 0))
         self.started = started(self.pid)
         if not self.pid:
             self.shut()
             raise InfrastructureError("The process could not be started", why="its holder ended at once")
+
+    def _start_warm(self, warm: WarmParent) -> tuple[Holding, dict[str, Any]] | None:
+        spec = _spec_of(self.config, self.mark)
+        begun = warm.start_holder(spec)
+        if begun is None:
+            _remove_directory(spec)
+        return begun
+
+    def _start_cold(self) -> tuple[Holding, dict[str, Any]]:
+        spec = _spec_of(self.config, self.mark)
+        try:
+            holding = start_holder()
+        except OSError as error:
+            _remove_directory(spec)
+            raise InfrastructureError("The process could not be started", why=str(error)) from error
+        holding.say(**spec)
+        return holding, holding.hear()
 
     def open(self) -> _Job:
         """Let it become the job.
@@ -243,54 +242,29 @@ class _Gate:
         Raises:
             InfrastructureError: its command cannot be run.
         """
-        with suppress(OSError):
-            place = str(own_folder() / _place_of(self.pid, self.started))
-            self.connection.sendall(json.dumps({"go": place}).encode() + b"\n")
-        told = self._hear()
+        self.holding.say(go=str(own_folder() / _place_of(self.pid, self.started)))
+        told = self.holding.hear()
         if "began" in told:
-            return _Job(
-                self.connection,
-                self.reader,
-                self.pid,
-                self.mark,
-                bool(self.config.stream_output),
-                self.process,
-            )
+            return _Job(self.holding, self.pid, self.mark, bool(self.config.stream_output))
         raise _explain(self.config, int(told.get("number", 0)), str(told.get("error", "its holder ended")))
 
     def shut(self) -> None:
         """There will be no job; nothing of it is left."""
-        self.reader.close()
-        self.connection.close()
-        self.process.wait()
-
-    def _hear(self) -> dict[str, Any]:
-        try:
-            line = self.reader.readline()
-        except OSError:
-            return {}
-        return dict(json.loads(line)) if line else {}
+        self.holding.close()
+        self.holding.gone()
 
 
 class _Job:
     """A job that this worker looks after: its holder, seen from here."""
 
-    def __init__(
-        self, connection: socket.socket, reader: IO[bytes], pid: int, mark: str, show: bool,
-        process: subprocess.Popen[bytes] | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, holding: Holding, pid: int, mark: str, show: bool) -> None:
         self.pid, self.mark, self.show = pid, mark, show
+        self.say = holding.say
         self.exit = Exit(code=None)
         self.over = threading.Event()
-        self._connection, self._reader, self._process = connection, reader, process
-        self._saying = threading.Lock()
+        self._holding = holding
         self._left = False
         threading.Thread(target=self._follow, name=f"job-{pid}", daemon=True).start()
-
-    def say(self, **message: Any) -> None:
-        """Tell the holder; one that is gone needs nothing."""
-        with self._saying, suppress(OSError):
-            self._connection.sendall(json.dumps(message).encode() + b"\n")
 
     def end(self, grace: float) -> None:
         """Ask all of it to end, kill what is left after ``grace`` seconds, and wait until it is gone."""
@@ -303,8 +277,7 @@ class _Job:
     def leave(self) -> None:
         """Hear nothing more of it; it goes on."""
         self._left = True
-        with suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)
+        self._holding.leave()
 
     def _follow(self) -> None:
         """Hear what the holder says until it is over."""
@@ -315,17 +288,14 @@ class _Job:
                 end_marked(self.mark, 0.0)
                 self.exit = Exit(code=None, stderr="The process that held the job was killed.")
         finally:
-            with self._saying:
-                self._reader.close()
-                self._connection.close()
-            if self._process is not None and not self._left:
-                self._process.wait()
+            self._holding.close()
+            if not self._left:
+                self._holding.gone()
             self.over.set()
 
     def _hear_exit(self) -> bool:
         with suppress(OSError, ValueError):
-            for line in self._reader:
-                message = json.loads(line)
+            for message in self._holding:
                 if "exit" in message:
                     self.exit = Exit(code=message["exit"], stderr=message["stderr"])
                     self.say(known=True)
@@ -353,22 +323,38 @@ def _ask_for(place: Path, pid: int) -> _Job | None:
     connection.settimeout(_ANSWER)
     try:
         connection.connect(str(place))
-        connection.sendall(b'{"adopt": true}\n')
-        reader = connection.makefile("rb")
-        told = json.loads(reader.readline() or b"{}")
-    except (OSError, ValueError):
+    except OSError:
         connection.close()
         return None
+    holding = Holding(connection)
+    holding.say(adopt=True)
+    told = holding.hear(_ANSWER)
     if "adopted" not in told:
-        reader.close()
-        connection.close()
+        holding.close()
         return None
-    connection.settimeout(None)
-    return _Job(connection, reader, pid, told["mark"], told["show"])
+    return _Job(holding, pid, told["mark"], told["show"])
 
 
 def _place_of(pid: int, begun: str) -> str:
     return f"{pid}-{begun}"
+
+
+def _spec_of(config: ProcessJob, mark: str) -> dict[str, Any]:
+    """What its holder has to know of a job; makes its working directory."""
+    directory, temporary = _directory_of(config)
+    return {
+        "command": command_of(config.command),
+        "environment": _environment(config.env) | {MARK: mark},
+        "directory": directory,
+        "temporary": temporary,
+        "show": bool(config.stream_output),
+        "keep": _keep(config),
+    }
+
+
+def _remove_directory(spec: Mapping[str, Any]) -> None:
+    if spec["temporary"]:
+        shutil.rmtree(spec["directory"], ignore_errors=True)
 
 
 def _directory_of(config: ProcessJob) -> tuple[str, bool]:
