@@ -34,6 +34,13 @@ def create(ask: Client, base: dict[str, Any]) -> Any:
     return name, ask.send("POST", "/work_pools/", body)
 
 
+def test_p1_the_type_of_a_pool_cannot_be_changed(ask: Client) -> None:
+    name, made = create(ask, template({}))
+    assert made.status == 201
+    assert ask.send("PATCH", f"/work_pools/{name}", b'{"type": "docker"}').status == 422
+    assert ask(calls.read_work_pool(name=name))["type"] == "process"
+
+
 def test_p2_a_placeholder_without_a_variable_is_refused_with_its_place(ask: Client) -> None:
     _, refused = create(ask, template({"spec": {"args": ["{{ imge }}"]}}, image={}))
     assert refused.status == 422

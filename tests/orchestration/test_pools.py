@@ -34,7 +34,7 @@ async def update(world: World, queue: str, **fields: Any) -> None:
     await world.database.write(pools.update_queue, "pool", queue, patch, world.now)
 
 
-async def test_a_new_pool_has_a_default_queue(world: World) -> None:
+async def test_p1_a_new_pool_has_a_default_queue(world: World) -> None:
     await world.pool(base_job_template=TEMPLATE, concurrency_limit=0)
     made = await world.database.read(stored.read_pool, "pool", world.now)
     assert made is not None
@@ -44,7 +44,7 @@ async def test_a_new_pool_has_a_default_queue(world: World) -> None:
     assert (id_of(queue["id"]), queue["priority"]) == (id_of(made["default_queue_id"]), 1)
 
 
-async def test_a_name_is_taken_once_also_at_once(world: World) -> None:
+async def test_p1_a_name_is_taken_once_also_at_once(world: World) -> None:
     body = WorkPoolCreate(name="pool", type="process")
 
     async def create() -> bool:
@@ -82,7 +82,7 @@ async def test_p2_a_template_that_cannot_work_is_refused(world: World, template:
         await world.database.write(pools.update_pool, "pool", patch, world.now)
 
 
-async def test_a_pool_changes_only_what_is_given(world: World) -> None:
+async def test_p1_a_pool_changes_only_what_is_given(world: World) -> None:
     await world.pool(base_job_template=TEMPLATE, concurrency_limit=5, description="d")
     for patch in (
         WorkPoolUpdate(is_paused=True),

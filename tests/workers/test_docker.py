@@ -201,6 +201,11 @@ class TestDocker(InfrastructureContract):
         assert err.splitlines() == [f"err {number}" for number in range(3000)]
         assert seen.stderr.splitlines()[-1] == "err 2999"
 
+    def test_the_last_of_its_output_is_told_where_it_wrote_no_error(self, infrastructure):
+        assert (
+            infrastructure.watch(self.begin(infrastructure, "echo went wrong; exit 3")).stderr == "went wrong"
+        )
+
     def test_output_is_not_shown_where_it_is_not_wanted(self, infrastructure, capfd):
         handle = self.begin(infrastructure, "echo quiet; echo kept >&2", stream_output=False)
         assert infrastructure.watch(handle).stderr == "kept"

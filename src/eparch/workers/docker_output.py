@@ -39,7 +39,9 @@ class Output:
             thread.start()
 
     def finish(self) -> str:
-        """Read what is left of one that is over; the last lines of its standard error."""
+        """Read what is left of one that is over; the last lines of its standard error, or else of its output:
+        many programs write their faults there.
+        """
         self._over.set()
         for thread in self._threads:
             thread.join(_LAST)
@@ -47,7 +49,7 @@ class Output:
             if not self._tty:
                 self._read(stream, follow=False)
             stream.end()
-        return self._streams[-1].lines.tail()
+        return self._streams[-1].lines.tail() or self._streams[0].lines.tail()
 
     def _follow(self, stream: TimedStream) -> None:
         while not self._over.is_set():
