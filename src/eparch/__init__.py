@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from eparch.sdk.artifacts import create_table_artifact as create_table_artifact
     from eparch.sdk.blocks.block import Block as Block
     from eparch.sdk.context import tags as tags
+    from eparch.sdk.deploying import deploy as deploy
     from eparch.sdk.events import emit_event as emit_event
     from eparch.sdk.flow import Flow as Flow
     from eparch.sdk.flow import flow as flow
@@ -64,6 +65,7 @@ _HOME_OF: dict[str, str] = {
     "create_link_artifact": "eparch.sdk.artifacts",
     "create_markdown_artifact": "eparch.sdk.artifacts",
     "create_table_artifact": "eparch.sdk.artifacts",
+    "deploy": "eparch.sdk.deploying",
     "emit_event": "eparch.sdk.events",
     "exponential_backoff": "eparch.sdk.retries",
     "flow": "eparch.sdk.flow",

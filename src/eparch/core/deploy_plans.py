@@ -102,7 +102,7 @@ class DeployPlan(Body, frozen=True, kw_only=True):
     request_id: UUID
     """A plan is applied once, however often it is sent."""
     project: ProjectId | None = None
-    """Who owns what is made and changed from now on; None: nobody."""
+    """Who owns what is made and changed from now on; None: whoever owned it."""
     origin: Origin = Origin()
     pools: Annotated[list[WorkPoolCreate], Meta(max_length=MOST)] = []
     queues: Annotated[list[PlannedQueue], Meta(max_length=MOST)] = []

@@ -157,7 +157,8 @@ class Action(Value, frozen=True, kw_only=True):
     def is_remembered(self, project: str | None) -> bool:
         """Whether the server knows whose it is and what its file says."""
         standing = self.standing
-        return standing is not None and standing.project == project and standing.applied == self.applied
+        known = standing is not None and project in (None, standing.project)
+        return known and standing is not None and standing.applied == self.applied
 
 
 def plan(

@@ -47,5 +47,6 @@ def new_versions(
 def head_after(
     known: Head | None, number: int, project: str | None, applied: dict[str, object] | None
 ) -> Head:
-    """What is known of a deployment once version ``number`` is written; ``applied`` of None stays."""
-    return Head(number, project, applied if applied is not None or known is None else known.applied)
+    """What is known of a deployment once version ``number`` is written; what a plan does not say stays."""
+    before = known or Head(number, None, None)
+    return Head(number, project or before.project, before.applied if applied is None else applied)

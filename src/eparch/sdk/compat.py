@@ -53,6 +53,7 @@ _LOGS = _from(_SDK + "logs", "get_logger", "get_run_logger")
 _RUNNERS = _from(_SDK + "runners", "ThreadPoolTaskRunner", ConcurrentTaskRunner="ThreadPoolTaskRunner")
 _FLOWS = _from(_SDK + "flow", "Flow", "flow")
 _TASKS = _from(_SDK + "task", "Task", "task")
+_DEPLOYING = _from(_SDK + "deploying", "RunnerDeployment", "deploy")
 _SLOT_ERRORS = _from(
     "eparch.core.errors",
     AcquireConcurrencySlotTimeoutError="NoSlotsInTime",
@@ -85,6 +86,7 @@ NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         **_from(_SDK + "context", "tags"),
         **_from(_SDK + "logs", "get_run_logger"),
         **_from("eparch.version", "__version__"),
+        **_from(_SDK + "deploying", "deploy"),
         **_from(_SDK + "pausing", "pause_flow_run", "resume_flow_run", "suspend_flow_run"),
     },
     "prefect.artifacts": _from(
@@ -148,13 +150,19 @@ NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         *("apause_flow_run", "aresume_flow_run", "asuspend_flow_run"),
         *("pause_flow_run", "resume_flow_run", "suspend_flow_run"),
     ),
+    "prefect.deployments": _DEPLOYING,
+    "prefect.deployments.runner": _DEPLOYING,
+    "prefect.docker": _from(_SDK + "deploying", "DockerImage"),
     "prefect.flows": _FLOWS,
     "prefect.futures": _FUTURES,
     "prefect.input": _from(_SDK + "run_input", "RunInput"),
     "prefect.input.run_input": _from(_SDK + "run_input", "RunInput"),
     "prefect.logging": _LOGS,
     "prefect.logging.loggers": _LOGS,
+    "prefect.runner": {},
+    "prefect.runner.storage": _from(_SDK + "code_storage", "GitRepository", "LocalStorage", "RemoteStorage"),
     "prefect.runtime": _from(_SDK + "runtime", "deployment", "flow_run", "task_run"),
+    "prefect.schedules": _from(_SDK + "schedules", "Cron", "Interval", "RRule"),
     "prefect.states": _STATES,
     "prefect.task_runners": _RUNNERS,
     "prefect.task_worker": _from(_SDK + "task_worker", "TaskWorker", "aserve", "serve"),

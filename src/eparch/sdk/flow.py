@@ -8,17 +8,23 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from uuid import UUID
 
 from eparch.core.errors import Usage
 from eparch.core.runs import FlowRunPolicy
 from eparch.core.states import State, StateType
 from eparch.sdk.definition import Definition, Hook, Named, name_of, refuse_unknown
 from eparch.sdk.drive import drive, drive_async
+from eparch.sdk.either import either
 from eparch.sdk.engine import ServerAuthority, live
 from eparch.sdk.flow_run import FlowRunContext, begin_flow_run
 from eparch.sdk.results import value_for_caller
 from eparch.sdk.runners import TaskRunner, ThreadPoolTaskRunner
+
+if TYPE_CHECKING:
+    from eparch.sdk.code_storage import Storage
+    from eparch.sdk.deploying import RunnerDeployment
 
 _FORBIDDEN = frozenset("/%&><\x00")
 """Characters that no path segment can hold (``core.model.Name``)."""
@@ -93,6 +99,8 @@ class Flow(Definition, Generic[P, R]):
             raise Usage("retry_delay_seconds is negative.", fix="Give a number of seconds, 0 or more.")
         self.should_validate_parameters = validate_parameters
         self.task_runner: TaskRunner = task_runner if task_runner is not None else ThreadPoolTaskRunner()
+        self.source: tuple[Storage, str] | None = None
+        """Where its code is kept and its entrypoint there, if it came ``from_source``."""
         self.policy = FlowRunPolicy(retries=self.retries, retry_delay=round(self.retry_delay_seconds))
 
     def with_options(self, **changes: Any) -> Flow[P, R]:
@@ -101,7 +109,69 @@ class Flow(Definition, Generic[P, R]):
         Raises:
             Usage: an option is unknown or has a value that it cannot have.
         """
-        return Flow(self.fn, **self.options_with(changes))
+        made: Flow[P, R] = Flow(self.fn, **self.options_with(changes))
+        made.source = self.source
+        return made
+
+    @staticmethod
+    def from_source(source: Any, entrypoint: str) -> Any:
+        """The flow at ``entrypoint`` of code that is kept elsewhere: a folder, a URL, a ``GitRepository``.
+
+        The code is brought here and executed. Called or awaited.
+
+        Raises:
+            Usage: ``source`` is no place for code.
+            StepFailed: it cannot be brought.
+            SourceError: there is no such flow.
+        """
+        from eparch.sdk.deploying import from_source
+
+        return either(from_source)(source, entrypoint)
+
+    def to_deployment(self, name: str, **given: Any) -> RunnerDeployment:
+        """A deployment of this flow, which ``deploy`` makes.
+
+        ``given``: ``interval``, ``cron``, ``rrule``, ``schedule``, ``schedules``, ``paused``,
+        ``concurrency_limit``, ``parameters``, ``triggers``, ``description``, ``tags``, ``version``,
+        ``enforce_parameter_schema``, ``work_pool_name``, ``work_queue_name``, ``job_variables``.
+
+        Raises:
+            Usage: an argument cannot be used.
+        """
+        from eparch.sdk.deploying import to_deployment
+
+        return to_deployment(self, name, **given)
+
+    def deploy(
+        self,
+        name: str,
+        work_pool_name: str | None = None,
+        image: Any = None,
+        build: bool = True,
+        push: bool = True,
+        print_next_steps: bool = True,
+        ignore_warnings: bool = False,
+        **given: Any,
+    ) -> Any:
+        """Make or change the deployment of this flow called ``name``; its id. Called or awaited.
+
+        ``given`` is as ``to_deployment`` has it. What an argument does not say stays as it is.
+
+        Raises:
+            Usage: an argument cannot be used.
+            NotFound: there is no such work pool.
+            Conflict: it does not fit its pool, or somebody changed it at this moment.
+        """
+        from eparch.sdk.deploying import deploy, to_deployment
+
+        one = to_deployment(self, name, work_pool_name=work_pool_name, **given)
+
+        def make() -> UUID:
+            shown = {"print_next_steps_message": print_next_steps, "ignore_warnings": ignore_warnings}
+            [made] = deploy(one, image=image, build=build, push=push, **shown, _sync=True)  # type: ignore[call-arg]
+            return made  # type: ignore[no-any-return]
+
+        return either(make)()
 
     def on_cancellation(self, hook: Hook) -> Hook:
         """Decorator: call ``hook`` when a run is cancelled while it runs."""
@@ -186,3 +256,7 @@ def flow(fn: Any = None, /, **options: Any) -> Any:
     if fn is None:
         return lambda fn: Flow(fn, **options)
     return Flow(fn, **options)
+
+
+# ``flow.from_source(...)`` is how it is written.
+setattr(flow, "from_source", Flow.from_source)  # noqa: B010 - a function has no such attribute for mypy
