@@ -133,7 +133,13 @@ class Kubelet:
         template = job["spec"]["template"]
         labels = {**(template.get("metadata") or {}).get("labels", {}), "job-name": key.name}
         name = f"{key.name}-{uuid4().hex[:5]}"
-        owner = {"kind": "Job", "name": key.name, "uid": job["metadata"]["uid"], "controller": True}
+        owner = {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "name": key.name,
+            "uid": job["metadata"]["uid"],
+            "controller": True,
+        }
         pod = {
             "metadata": {
                 "name": name,
@@ -210,7 +216,7 @@ class Kubelet:
             return
         self._running[key] = process
         threading.Thread(target=log.read, args=(process.stdout,), name="pod-log", daemon=True).start()
-        state = {"name": container["name"], "state": {"running": {"startedAt": now()}}}
+        state = _seen(container, running={"startedAt": now()})
         self._change(
             key, lambda found: found.update(status={"phase": "Running", "containerStatuses": [state]})
         )
@@ -264,7 +270,7 @@ class Kubelet:
     def _finish(self, key: Key, status: dict[str, Any], ended: dict[str, Any]) -> None:
         def finish(pod: Object) -> None:
             phase = "Succeeded" if ended.get("exitCode") == 0 else "Failed"
-            state = {"name": pod["spec"]["containers"][0]["name"], "state": {"terminated": ended}}
+            state = _seen(pod["spec"]["containers"][0], terminated=ended)
             pod["status"] = {"phase": phase, "containerStatuses": [state] if ended else [], **status}
 
         self._change(key, finish)
@@ -272,3 +278,15 @@ class Kubelet:
     def _change(self, key: Key, change: Any) -> None:
         with contextlib.suppress(Refused):
             self.objects.change(key, change)
+
+
+def _seen(container: Object, **state: dict[str, Any]) -> Object:
+    """The status of a container that was never started again."""
+    return {
+        "name": container["name"],
+        "image": container["image"],
+        "imageID": "",
+        "ready": "running" in state,
+        "restartCount": 0,
+        "state": state,
+    }

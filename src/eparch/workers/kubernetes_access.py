@@ -209,7 +209,7 @@ class Access:
     def _read(self, data: str | None, path: str | None, key: str) -> str:
         if data:
             try:
-                return base64.b64decode(data, validate=False).decode()
+                return base64.b64decode("".join(data.split()), validate=True).decode()
             except ValueError:
                 _refuse(self.origin, f"'{key}-data' is not base64")
         if not path:
