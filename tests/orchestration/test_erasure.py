@@ -8,7 +8,7 @@ from tests.orchestration.world import S, World
 
 from eparch.core.concurrency import ConcurrencyLimitCreate, Holder
 from eparch.core.errors import NotFound
-from eparch.orchestration import concurrency, deployments, erasure
+from eparch.orchestration import concurrency, deployments, erasure, runs
 from eparch.store import tables as t
 
 pytestmark = pytest.mark.anyio
@@ -17,6 +17,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(erasure, "PART", 3)
+    monkeypatch.setattr(erasure, "TASKS", 3)
 
 
 async def count(world: World, table: sa.Table) -> int:
@@ -59,3 +60,24 @@ async def test_a_deployment_leaves_its_runs_in_parts(world: World) -> None:
     await world.database.write(deployments.delete_deployment, deployment, world.now)
     rows = {row["id"]: row["deployment_id"] for row in await world.select(sa.select(*t.flow_run.columns))}
     assert rows == {**dict.fromkeys(runs), kept: other}
+
+
+async def test_a_run_of_many_task_runs_is_emptied_in_parts(world: World) -> None:
+    await world.database.write(
+        concurrency.create_limit, ConcurrencyLimitCreate(name="db", limit=9), world.now
+    )
+    run, small, other = [await world.ad_hoc() for _ in range(3)]
+    tasks = [await world.dummy_task(run) for _ in range(8)]
+    kept = {await world.dummy_task(small) for _ in range(3)} | {await world.dummy_task(other)}
+    holder = Holder(type="task_run", id=tasks[5])
+    await world.database.write(concurrency.lease_slots, ["db"], 1, "concurrency", 86_400, holder, world.now)
+    assert await world.database.write(erasure.delete_tasks, run)
+    assert await count(world, t.task_run) == 5 + len(kept)
+    assert await count(world, t.concurrency_slot) == 0, "a slot does not outlive who held it"
+    await erasure.empty_run(world.database, run)
+    await erasure.empty_run(world.database, small)
+    left = {row["id"] for row in await world.select(sa.select(t.task_run.c.id))}
+    assert left >= kept, "few are left for the deletion itself"
+    assert len(left) == len(kept) + 2
+    await world.database.write(runs.delete_flow_run, run)
+    assert {row["id"] for row in await world.select(sa.select(t.task_run.c.id))} == kept

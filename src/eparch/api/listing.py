@@ -144,6 +144,8 @@ async def delete_flows(request: Request, body: Query) -> Deleted:
 @handles(calls.delete_flow_runs)
 async def delete_flow_runs(request: Request, body: Query) -> Deleted:
     """Delete the runs that fit."""
+    for id_ in await request.scan(bulk.matching, body):
+        await erasure.empty_run(request.services.database, id_)
     return Deleted(deleted=await request.write(bulk.delete_flow_runs, body))
 
 

@@ -15,7 +15,7 @@ from eparch.core.filters import Query
 from eparch.core.graphs import Graph
 from eparch.core.model import Labels, Timestamp
 from eparch.core.runs import FlowRunCreate, FlowRunUpdate, SetState, StateAnswer, TaskRunCreate, TaskRunUpdate
-from eparch.orchestration import creation, graphs, transition
+from eparch.orchestration import creation, erasure, graphs, transition
 from eparch.orchestration import runs as changes
 from eparch.store import runs
 
@@ -46,6 +46,7 @@ async def update_flow_run(request: Request, id: UUID, body: FlowRunUpdate) -> No
 @handles(calls.delete_flow_run)
 async def delete_flow_run(request: Request, id: UUID) -> None:
     """Delete a run with its history."""
+    await erasure.empty_run(request.services.database, id)
     await request.write(changes.delete_flow_run, id)
 
 

@@ -12,12 +12,26 @@ from uuid import UUID
 from eparch.core.errors import NotFound
 from eparch.orchestration import announcing
 from eparch.orchestration.runs import delete_flow_run
-from eparch.store import deployments, runs
+from eparch.store import concurrency, deployments, runs
 from eparch.store.database import Database
 from eparch.store.statement import Note, Steps
 
 PART = 200
 """Runs of one transaction."""
+
+TASKS = 500
+"""Task runs of one transaction, and as many as a run has that is deleted at once."""
+
+
+def delete_tasks(run_id: UUID) -> Steps[bool]:
+    """Delete some task runs of a flow run that has many; whether it may still have many."""
+    ids = yield from runs.some_tasks(run_id, TASKS + 1)
+    if len(ids) <= TASKS:
+        return False
+    # What subflows hold is found by the task runs that stand for them, so it is freed first.
+    yield from concurrency.release_run(run_id)
+    yield from runs.delete_task_runs(ids[:TASKS])
+    return True
 
 
 def delete_part(flow_id: UUID) -> Steps[bool]:
@@ -53,10 +67,23 @@ def detach_part(deployment_id: UUID) -> Steps[bool]:
     return (yield from runs.detach(deployment_id, PART)) == PART
 
 
+async def empty_run(database: Database, run_id: UUID) -> None:
+    """Delete the task runs of a flow run that is to be deleted, if it has so many that others would wait.
+
+    Those of any other run are deleted with it.
+    """
+    if len(await database.read(runs.some_tasks, run_id, TASKS + 1)) > TASKS:
+        while await database.write(delete_tasks, run_id):
+            pass
+
+
 async def empty_flow(database: Database, flow_id: UUID) -> None:
     """Delete the runs of a flow that is about to be deleted."""
-    while await database.write(delete_part, flow_id):
-        pass
+    more = True
+    while more:
+        for run_id in await database.read(runs.some_of_flow, flow_id, PART):
+            await empty_run(database, run_id)
+        more = await database.write(delete_part, flow_id)
 
 
 async def empty_deployment(database: Database, deployment_id: UUID, now: datetime) -> None:

@@ -183,6 +183,12 @@ _IN_STATE_SINCE = Statement(
     .order_by(_run.c.id)
     .limit(sa.bindparam("limit", type_=sa.Integer))
 )
+_SOME_TASKS = Statement(
+    sa.select(_task.c.id)
+    .where(_task.c.flow_run_id == param("flow_run_id", _task.c.flow_run_id))
+    .limit(sa.bindparam("limit", type_=sa.Integer))
+)
+_DELETE_TASKS = Statement(sa.delete(_task).where(AnyOf(_task.c.id, "ids")))
 _SOME_OF_FLOW = Statement(
     sa.select(_run.c.id)
     .where(_run.c.flow_id == param("flow_id", _run.c.flow_id))
@@ -336,6 +342,16 @@ def delete_flow_run(run_id: UUID) -> Steps[bool]:
     """Delete the run with all that hangs on it; False when there is none."""
     found = yield delete(_run)(key=run_id)
     return bool(found)
+
+
+def some_tasks(flow_run_id: UUID, limit: int) -> Steps[list[UUID]]:
+    """The ids of some task runs of the flow run."""
+    return sorted(row[0] for row in (yield _SOME_TASKS(flow_run_id=flow_run_id, limit=limit)))
+
+
+def delete_task_runs(ids: Sequence[UUID]) -> Steps[None]:
+    """Delete these task runs with their history."""
+    yield _DELETE_TASKS(ids=list(ids))
 
 
 def some_of_flow(flow_id: UUID, limit: int) -> Steps[list[UUID]]:
