@@ -46,6 +46,8 @@ MEASURES = (
     Measure("tasks-mapped", "tasks", partial(runs.measure_tasks, way="mapped")),
     Measure("flows", "tasks", runs.measure_flows),
     Measure("deploy-30", "deploy", runs.measure_deploy),
+    Measure("deploy-1000", "deploy", partial(runs.measure_deploy, deployments=1000)),
+    Measure("plan-1000", "deploy", runs.measure_plan),
     Measure("start-warm", "workers", partial(runs.measure_start, warm=True)),
     Measure("start-cold", "workers", partial(runs.measure_start, warm=False)),
     Measure("version", "", footprint.measure_version),

@@ -67,6 +67,8 @@ BUDGETS = (
     Row("server-start", "server: start to first healthy answer", "s", 1.5),
     Row("server-memory", "server: resident memory at start", "MB", 90),
     Row("deploy-30", "deploy 30 trivial deployments", "s", 1),
+    Row("deploy-1000", "deploy 1,000 trivial deployments", "s", 10),
+    Row("plan-1000", "plan of 1,000 unchanged deployments", "s", 3),
     Row("size", "installed size", "MB", 60),
     Row("packages", "installed packages", "packages", 30),
 )
