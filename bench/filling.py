@@ -346,6 +346,7 @@ async def _fill_postgres(url: str, size: Size, now: datetime, tell: Callable[[st
         for index in found:
             await connection.execute(index["indexdef"])
         await connection.execute("VACUUM ANALYZE")
+        await connection.execute("CHECKPOINT")  # else it is written while questions are asked
         tell("indexes")
     finally:
         await connection.close()

