@@ -250,7 +250,7 @@ class Holder:
         """Somebody knows how it ended."""
         self.renewed = time.monotonic()
         """When the claim was last renewed, as far as this process knows."""
-        self._listener: socket.socket | None = None
+        self._listener = _listen_at(place)
         self._guests: list[Link] = []
         self._streams = {job.out: (1, Lines()), job.err: (2, Lines())}
         self._open = set(self._streams)
@@ -287,7 +287,6 @@ class Holder:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, lambda *_: self.stop(GRACE))
         try:
-            self._listener = _listen_at(self.place)
             while not self._is_over():
                 self._round()
             self._clear()
@@ -489,8 +488,9 @@ def _lead(link: Link, job: Job) -> int:
         link.send(error=str(error), number=error.number)
         link.drain(5.0)
         return 75
+    held = Holder(link, job.spec, job, answer["go"])
     link.send(began=True)
-    Holder(link, job.spec, job, answer["go"]).hold()
+    held.hold()
     return 0
 
 
