@@ -166,6 +166,11 @@ def test_w19_one_watch_serves_many_jobs(infrastructure, cluster):
     assert [seen[0].code for _, seen in ends] == list(range(6))
     assert cluster.requests.count("watch jobs") == cluster.requests.count("watch pods") == 1
     assert cluster.requests.count("get jobs") == len(handles)
+    # What is over is not kept, however much of it there is in the namespace.
+    namespace = infrastructure._known()[0].namespace("default", "p1")
+    for watch in namespace._watches:
+        watch._list()
+    assert namespace._all == {"jobs": {}, "pods": {}}
 
 
 # Why a job waits

@@ -77,7 +77,10 @@ def test_w24_a_list_in_the_manifest_counts_for_more_but_not_for_the_claim():
     def change(manifest):
         manifest["spec"]["template"]["spec"]["containers"][0]["env"] = given
 
-    env = container(with_manifest(change, env={"PREFECT_API_KEY": "in clear"}))["env"]
+    job = with_manifest(change)
+    job["env"] |= {"PREFECT_API_KEY": "in clear", "EPARCH_API_KEY": "in clear"}
+    env = container(job)["env"]
+    assert "in clear" not in json.dumps(env)
     assert [one for one in env if one["name"] == "PREFECT_API_KEY"] == [secret]
     assert {"name": "N", "value": "3"} in env
     assert {"name": "EPARCH_CLAIM_TOKEN", "value": "7"} in env

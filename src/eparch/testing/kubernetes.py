@@ -235,7 +235,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _act(self, request: _Request) -> Object:
         objects, key = self.cluster.objects, request.key
-        objects.check_namespace(key)
         if request.verb == "get":
             return objects.get(key)
         if request.verb == "list":
@@ -313,7 +312,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _watch(self, request: _Request) -> None:
         objects, query, key = self.cluster.objects, request.query, request.key
-        objects.check_namespace(key)
         selector = query.get("labelSelector", "")
         version = int(query.get("resourceVersion") or objects.version)
         end = time.monotonic() + float(query.get("timeoutSeconds", 300))

@@ -92,7 +92,9 @@ class Objects:
             Refused: its namespace is not there, it is not valid, or the name is taken.
         """
         with self.changed:
-            self.check_namespace(key)
+            space = Key("namespaces", "", key.namespace)
+            if key.namespace and space not in self._all:
+                raise missing(space)
             _check(key, body)
             if key in self._all:
                 message = f'{_full(key.resource)} "{key.name}" already exists'
@@ -139,11 +141,6 @@ class Objects:
             self.oldest = self.version
             self.changes.clear()
             self.changed.notify_all()
-
-    def check_namespace(self, key: Key) -> None:
-        """Refuse what would be in a namespace that is not there."""
-        if key.namespace and Key("namespaces", "", key.namespace) not in self._all:
-            raise missing(Key("namespaces", "", key.namespace))
 
     def _put(self, key: Key, found: Object, kind: str) -> None:
         self._all[key] = found

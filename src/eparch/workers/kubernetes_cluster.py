@@ -88,7 +88,7 @@ class Cluster:
     def remove(self, space: str, name: str) -> None:
         """Delete a Job that has not begun; one that is not there is not an error."""
         with contextlib.suppress(Missing):
-            body = {"propagationPolicy": "Background"}
+            body = _options(propagationPolicy="Background")
             self.api.send(asked_for("delete", "jobs", space, name), body=body)
 
     def end(self, space: str, name: str, grace: float) -> None:
@@ -96,7 +96,7 @@ class Cluster:
         fewer.
         """
         with contextlib.suppress(Missing):
-            body = {"propagationPolicy": "Foreground"}
+            body = _options(propagationPolicy="Foreground")
             self.api.send(asked_for("delete", "jobs", space, name), body=body)
         # Zero would only forget the pods, not end them.
         seconds = max(1, math.ceil(grace))
@@ -105,7 +105,7 @@ class Cluster:
                 continue
             asked = asked_for("delete", "pods", space, pod["metadata"]["name"])
             try:
-                self.api.send(asked, body={"gracePeriodSeconds": seconds})
+                self.api.send(asked, body=_options(gracePeriodSeconds=seconds))
             except Missing:
                 continue
             except Denied as error:
@@ -132,6 +132,11 @@ class Cluster:
             if not more:
                 return found
             query["continue"] = more
+
+
+def _options(**options: str | int) -> dict[str, Any]:
+    """How something is to be deleted."""
+    return {"apiVersion": "v1", "kind": "DeleteOptions", **options}
 
 
 def _uid_of(api: Api, *, is_default: bool) -> str:

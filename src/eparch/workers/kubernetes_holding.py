@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -90,10 +91,12 @@ class Holder:
         annotations = metadata.get("annotations") or {}
         if not _ID.fullmatch(holder) or holder == self.id:
             return False
-        if annotations.get(HOST) == self.host:
-            return _is_unlocked(holder)
+        is_here = annotations.get(HOST) == self.host
+        is_locked = _is_locked(holder) if is_here else None
+        if is_locked is not None:
+            return not is_locked
         if UNLEASED in annotations:
-            return False
+            return is_here
         try:
             lease = api.send(asked_for("get", "leases", metadata["namespace"], _PREFIX + holder))
         except Missing:
@@ -168,21 +171,21 @@ class Holder:
             return
 
 
-def _is_unlocked(holder: str) -> bool:
-    """Whether no process of this machine has the lock of that worker."""
+def _is_locked(holder: str) -> bool | None:
+    """Whether a process of this machine has the lock of that worker; None if nobody has left one."""
     try:
         file = os.open(_path(holder), os.O_RDWR)
     except FileNotFoundError:
-        # It was closed, or its machine, such as a container, was started anew.
-        return True
+        # It was closed, its container was started anew, or another container has the name of this one.
+        return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return False
+        return True
     finally:
         os.close(file)
-    return True
+    return False
 
 
-def _path(holder: str) -> Any:
+def _path(holder: str) -> Path:
     return own_folder() / f"kubernetes-{holder}"

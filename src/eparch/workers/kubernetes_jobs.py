@@ -15,6 +15,7 @@ import msgspec
 
 from eparch.core.errors import Invalid, did_you_mean
 from eparch.core.model import Json, Value, encode
+from eparch.settings import TABLE
 from eparch.workers.jobs import CLAIM_TOKEN, DEFAULT_IMAGE, RUN_ID, command_in_image
 from eparch.workers.labels import for_kubernetes
 
@@ -251,9 +252,6 @@ def _environment(given: Any, config: _Given) -> list[dict[str, Any]]:
     A list in the manifest, which may refer to secrets, counts for more than what every job has, but which run
     it is and its claim stay ours. A variable that is None is left out (row W24).
     """
-    env: dict[str, dict[str, Any]] = {
-        name: {"name": name, "value": value} for name, value in config.env.items() if value is not None
-    }
     if given is None or isinstance(given, dict):
         # A mapping is what the variable ``env`` gave, which is in the job's environment already.
         own = [{"name": str(name), "value": value} for name, value in (given or {}).items()]
@@ -264,14 +262,26 @@ def _environment(given: Any, config: _Given) -> list[dict[str, Any]]:
         _refuse(
             "env", f"the manifest's is {type(given).__name__}", "write a mapping, or a list of name and value"
         )
+    if not all(isinstance(one, dict) and isinstance(one.get("name"), str) for one in own):
+        _refuse("env", "an entry of the manifest's list has no 'name'")
+    # Whoever sets one name of a setting means all of them: a key from a secret is nowhere in clear.
+    other = {name for one in own for name in _names_of(one["name"])}
+    env: dict[str, dict[str, Any]] = {
+        name: {"name": name, "value": value}
+        for name, value in config.env.items()
+        if value is not None and name not in other
+    }
     for one in own:
-        if not isinstance(one, dict) or not isinstance(one.get("name"), str):
-            _refuse("env", "an entry of the manifest's list has no 'name'")
-        if one["name"] not in _OWN_ENV or one["name"] not in env:
-            # Later entries may refer to earlier ones, so the order of the manifest is kept.
-            env.pop(one["name"], None)
+        if one["name"] not in _OWN_ENV or one["name"] not in config.env:
             env[one["name"]] = {**one, "value": str(one["value"])} if one.get("value") is not None else one
     return list(env.values())
+
+
+def _names_of(name: str) -> tuple[str, ...]:
+    """Every name of the setting that a variable sets; of any other only its own."""
+    if name in _OWN_ENV:
+        return ()
+    return next((row.names for row in TABLE if name in row.names), (name,))
 
 
 def _cluster_of(given: Mapping[str, Any] | None) -> ClusterConfig | None:

@@ -16,7 +16,8 @@ from typing import Any
 from eparch.core.errors import InfrastructureError
 from eparch.workers.kubernetes_api import Api, Lines, asked_for
 from eparch.workers.kubernetes_faults import ClusterAway, Outdated
-from eparch.workers.kubernetes_jobs import POOL
+from eparch.workers.kubernetes_jobs import HOLDER, POOL
+from eparch.workers.kubernetes_pods import end_of, is_over
 
 logger = logging.getLogger("eparch.worker")
 
@@ -42,8 +43,6 @@ class Seen:
         self.is_gone = False
         """The watch says that it was deleted; whoever needs to be sure asks for it."""
         self.pods: dict[str, dict[str, Any]] = {}
-        self.live: set[str] = set()
-        """Names of the pods that are there."""
 
     def in_order(self) -> list[dict[str, Any]]:
         """The pods, the oldest first."""
@@ -95,7 +94,7 @@ class Namespace:
                 # It may have come and gone before anybody wanted to know.
                 seen.is_gone = not is_new and seen.job is None
                 for pod in self._all["pods"].values():
-                    self._put_pod(pod, is_there=True)
+                    self._put_pod(pod)
             return seen
 
     def drop(self, name: str) -> None:
@@ -103,39 +102,42 @@ class Namespace:
         with self.lock:
             self._seen.pop(name, None)
 
-    def replace(self, kind: str, objects: Mapping[str, dict[str, Any]]) -> None:
-        """All that there is now."""
+    def replace(self, kind: str, names: set[str], objects: Mapping[str, dict[str, Any]]) -> None:
+        """What there is now: all of their names, and those that somebody may want to know of."""
         with self.lock:
-            for name in self._all[kind].keys() - objects.keys():
+            for name in self._all[kind].keys() - names:
                 self.put(kind, self._all[kind][name], is_there=False)
             for found in objects.values():
                 self.put(kind, found, is_there=True)
             for seen in self._seen.values() if kind == "jobs" else ():
-                if seen.name not in objects:
+                if seen.name not in names:
                     seen.is_gone = True
                     seen.changed.notify_all()
+
+    def wants(self, kind: str, found: Mapping[str, Any]) -> bool:
+        """Whether an object is of use: finished ones that nobody follows are many."""
+        with self.lock:
+            return not is_done(kind, found) or not self._seen.keys().isdisjoint(_owners(kind, found))
 
     def put(self, kind: str, found: dict[str, Any], *, is_there: bool) -> None:
         """One object as it is, or as it was when it went; call it with ``lock`` held."""
         name = found["metadata"]["name"]
-        if is_there:
+        if is_there and not is_done(kind, found):
             self._all[kind][name] = found
         else:
             self._all[kind].pop(name, None)
         if kind == "pods":
-            self._put_pod(found, is_there=is_there)
+            self._put_pod(found)
         elif (seen := self._seen.get(name)) is not None:
             seen.job = found if is_there else None
             seen.is_gone = not is_there
             seen.changed.notify_all()
 
-    def _put_pod(self, pod: dict[str, Any], *, is_there: bool) -> None:
-        labels, name = pod["metadata"].get("labels") or {}, pod["metadata"]["name"]
-        for key in JOB_NAMES:
-            seen = self._seen.get(labels.get(key, ""))
+    def _put_pod(self, pod: dict[str, Any]) -> None:
+        for owner in _owners("pods", pod):
+            seen = self._seen.get(owner)
             if seen is not None:
-                seen.pods[name] = pod
-                (seen.live.add if is_there else seen.live.discard)(name)
+                seen.pods[pod["metadata"]["name"]] = pod
                 seen.changed.notify_all()
                 return
 
@@ -145,7 +147,9 @@ class _Watch:
 
     def __init__(self, namespace: Namespace, kind: str) -> None:
         self._namespace, self._kind = namespace, kind
-        self._query = {"labelSelector": f"{POOL}={namespace.pool}"} if namespace.pool else {}
+        # A Job whose end was taken note of has no holder any more, and is no news.
+        own = f"{POOL}={namespace.pool}" + (f",{HOLDER}" if kind == "jobs" else "")
+        self._query = {"labelSelector": own} if namespace.pool else {}
         self.is_settled = False
         """It knows all that is there, or that it cannot know it."""
         self.fault: InfrastructureError | None = None
@@ -213,17 +217,20 @@ class _Watch:
     def _list(self) -> str:
         """All that is there; the version from which to watch."""
         found: dict[str, dict[str, Any]] = {}
+        names: set[str] = set()
         query = {**self._query, "limit": str(_PAGE)}
         asked = asked_for("list", self._kind, self._namespace.name)
         while True:
             page = self._namespace.api.send(asked, query=query)
             for one in page.get("items") or []:
-                found[one["metadata"]["name"]] = one
+                names.add(one["metadata"]["name"])
+                if self._namespace.wants(self._kind, one):
+                    found[one["metadata"]["name"]] = one
             metadata = page.get("metadata") or {}
             if not metadata.get("continue"):
                 break
             query["continue"] = metadata["continue"]
-        self._namespace.replace(self._kind, found)
+        self._namespace.replace(self._kind, names, found)
         self._settle(None)
         return str(metadata.get("resourceVersion") or "")
 
@@ -272,3 +279,15 @@ class _Watch:
             with self._namespace.lock:
                 self._namespace.put(self._kind, found, is_there=kind != "DELETED")
         return str(found["metadata"].get("resourceVersion") or version)
+
+
+def is_done(kind: str, found: Mapping[str, Any]) -> bool:
+    """Whether nothing more happens to a Job or a pod."""
+    return is_over(found) if kind == "pods" else end_of(found) is not None
+
+
+def _owners(kind: str, found: Mapping[str, Any]) -> list[str]:
+    """The names of the Job that an object is, or belongs to."""
+    metadata = found["metadata"]
+    labels = metadata.get("labels") or {}
+    return [metadata["name"]] if kind == "jobs" else [str(labels.get(key, "")) for key in JOB_NAMES]
