@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,8 +78,12 @@ def test_flags_alone_deploy_without_a_file(project, run):
         (["--all", "-p", "locla"], 3, "There is no work pool 'locla'", "'local'"),
         (["--all", "-jv", "envv=1"], 2, "no job variable 'envv'", "'env'"),
         (["--all", "--param", "top=many"], 2, "'top': 'many' is not of type 'integer'", ""),
-        (["--all", "--trigger", "{}"], 2, "--trigger cannot be used", "prefect.yaml"),
-        (["--all", "--sla", "{}"], 2, "--sla cannot be used", "Leave"),
+        (["--all", "--trigger", '{"expct": "a"}'], 2, "--trigger cannot be used", "'expect'"),
+        (["--all", "--trigger", "nonsense"], 2, "--trigger is not JSON", ".yaml or .json"),
+        (["--all", "--trigger", "none.yaml"], 2, "none.yaml: There is no such file", ""),
+        (["--all", "--sla", '{"name": "x"}'], 2, "--sla cannot be used", ""),
+        (["--all", "--version-type", "vcs:gti"], 2, "--version-type cannot be used", "'vcs:git'"),
+        (["--all", "--anchor-date", "2026-01-01"], 2, "There is no schedule", "--interval"),
         (["--all", "--cron", "x"], 2, "x", ""),
         (["--all", "--prefect-file", "prefct.yaml"], 2, "prefct.yaml: There is no such file", "prefect.yaml"),
         (["--al"], 2, "--al", "--all"),
@@ -138,3 +143,28 @@ def test_d16_triggers_become_automations_and_deploying_again_changes_nothing(pro
     (gone,) = run("deploy", "-n", "fired", "-o", "json", code=0).json()
     assert gone["action"] == "changed"
     assert client.send(calls.read_related_automations(resource_id=f"prefect.deployment.{made['id']}")) == []
+
+
+COMPUTED = """\
+from eparch import flow
+
+NAME = "made" + "-up"
+
+
+@flow(name=NAME)
+def computed(n: int = 1):
+    "Says so."
+"""
+
+
+def test_d5_flows_are_read_unless_import_is_asked_for(project, run, environ):
+    environ.setattr(sys, "path", [*sys.path])
+    environ.setattr(sys, "meta_path", [*sys.meta_path])
+    (project / "computed.py").write_text(COMPUTED)
+    flags = ("deploy", "./computed.py:computed", "-n", "x", "-p", "local", "--plan", "-o", "json")
+    assert "computed/x" in run(*flags, code=2).out
+    assert "made-up/x" in run(*flags, "--import", code=2).out
+    (project / "computed.py").write_text("import not_installed_anywhere\n" + COMPUTED)
+    done = run(*flags, "--import", code=2)
+    assert "cannot be imported" in done.err
+    assert "ModuleNotFoundError: No module named 'not_installed_anywhere'" in done.err

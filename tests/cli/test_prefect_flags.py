@@ -17,7 +17,7 @@ FLAGS = {
     "deploy": "-n --name -d --description --version --version-type -t --tag --concurrency-limit -cl"
     " --collision-strategy -p --pool -q --work-queue --job-variable -jv --cron --interval"
     " --anchor-date --rrule --timezone --trigger --param --params --enforce-parameter-schema"
-    " --no-enforce-parameter-schema --all --prefect-file --sla",
+    " --no-enforce-parameter-schema --all --no-all --prefect-file --sla -v --variable",
     "worker start": "-n --name -p --pool -q --work-queue -t --type --prefetch-seconds --run-once -l --limit"
     " --with-healthcheck --install-policy --base-job-template --create-pool-if-not-found"
     " --no-create-pool-if-not-found",
@@ -84,7 +84,8 @@ def test_deploy_reads_its_flags_into_a_request(environ):
         "flows/x.py:f", "-n", "a", "-n", "b*", "-d", "text", "--version", "1", "-t", "x", "--tag", "y",
         "--concurrency-limit", "3", "--collision-strategy", "cancel_new", "-p", "local", "-q", "urgent",
         "-jv", "cpu=2", "--job-variable", '{"env": {"A": "1"}}', "--cron", "0 3 * * *", "--timezone",
-        "Europe/Athens", "--trigger", '{"a": 1}', "--trigger", "t.yaml", "--param", "n=1", "--params",
+        "Europe/Athens", "--trigger", '{"expect": "a"}', "--trigger", '[{"expect": "b"}]', "--param", "n=1",
+        "--params",
         '{"n": 0, "m": 2}', "--no-enforce-parameter-schema", "--prefect-file", "p.yaml",
     )  # fmt: skip
     assert found.entrypoint == "flows/x.py:f"
@@ -93,8 +94,8 @@ def test_deploy_reads_its_flags_into_a_request(environ):
     assert (found.concurrency_limit, found.collision_strategy) == (3, "CANCEL_NEW")
     assert (found.pool, found.queue, found.file) == ("local", "urgent", Path("p.yaml"))
     assert found.job_variables == {"cpu": 2, "env": {"A": "1"}}
-    assert found.schedule == {"cron": "0 3 * * *", "day_or": True, "timezone": "Europe/Athens"}
-    assert found.triggers == ('{"a": 1}', "t.yaml")
+    assert found.schedules == ({"cron": "0 3 * * *", "day_or": True, "timezone": "Europe/Athens"},)
+    assert found.triggers == ({"expect": "a"}, {"expect": "b"})
     assert found.parameters == {"n": 1, "m": 2}
     assert found.enforce_parameter_schema is False
     assert (found.all, found.plan_only) == (False, False)
@@ -104,13 +105,31 @@ def test_deploy_says_nothing_that_was_not_said(environ):
     found = request("--all", "--plan")
     assert (found.all, found.plan_only) == (True, True)
     assert found.enforce_parameter_schema is None
-    assert found.schedule is None
+    assert (found.schedules, found.triggers, found.sla, found.lenient) == ((), (), (), False)
     assert (found.pool, found.names, found.parameters) == (None, (), {})
 
 
 def test_rrule_may_be_json(environ):
     found = request("--rrule", '{"rrule": "FREQ=DAILY", "timezone": "Europe/Athens"}')
-    assert found.schedule == {"rrule": "FREQ=DAILY", "timezone": "Europe/Athens"}
+    assert found.schedules == ({"rrule": "FREQ=DAILY", "timezone": "Europe/Athens"},)
+
+
+def test_several_schedules_may_be_given_and_the_anchor_is_that_of_the_intervals(environ):
+    found = request("--cron", "0 3 * * *", "--cron", "0 4 * * *", "--interval", "3600", "--interval", "PT2H",
+                    "--anchor-date", "2026-01-01T00:00:00Z", "--rrule", "FREQ=DAILY")  # fmt: skip
+    kinds = [next(kind for kind in ("cron", "interval", "rrule") if kind in one) for one in found.schedules]
+    assert kinds == ["cron", "cron", "interval", "interval", "rrule"]
+    assert ["anchor_date" in one for one in found.schedules] == [False, False, True, True, False]
+
+
+def test_triggers_and_service_levels_may_be_in_files(environ, tmp_path):
+    (tmp_path / "t.yaml").write_text("triggers:\n  - {expect: [a]}\n  - {expect: [b]}\n")
+    (tmp_path / "s.json").write_text('{"sla": [{"name": "quick", "duration": 60}]}')
+    (tmp_path / "one.yml").write_text("expect: c\n")
+    found = request("--trigger", f"{tmp_path}/t.yaml", "--trigger", f"{tmp_path}/one.yml",
+                    "--sla", f"{tmp_path}/s.json", "--sla", '{"name": "often", "within": 9}')  # fmt: skip
+    assert [one["expect"] for one in found.triggers] == [["a"], ["b"], "c"]
+    assert [one["name"] for one in found.sla] == ["quick", "often"]
 
 
 def test_documented_exit_codes_are_those_that_there_are():

@@ -22,6 +22,7 @@ from eparch.core.errors import (
 )
 from eparch.core.model import new_id
 from eparch.core.pools import Worker, WorkerStatus
+from eparch.deploy.origin import CodeOrigin, inferred_version
 
 
 def test_d5_a_flow_is_read_and_never_imported(folder: Folder) -> None:
@@ -120,7 +121,7 @@ def test_flags_alone_are_enough_without_a_file(folder: Folder) -> None:
         entrypoint="flows.py:report",
         names=("adhoc",),
         pool="local",
-        schedule={"cron": "0 3 * * *", "timezone": "Europe/Athens"},
+        schedules=({"cron": "0 3 * * *", "timezone": "Europe/Athens"},),
         job_variables={"env.A": "1"},
         parameters={"pages": 3},
         concurrency_limit=2,
@@ -142,8 +143,8 @@ def test_flags_alone_are_enough_without_a_file(folder: Folder) -> None:
         ({"entrypoint": "flows.py:report", "names": ("a", "b")}, "one"),
         ({"entrypoint": "flows.py:report", "all": True}, "--all"),
         ({"all": True, "names": ("a",)}, "--all"),
-        ({"entrypoint": "flows.py:report", "names": ("a",), "triggers": ("{}",)}, "--trigger"),
-        ({"entrypoint": "flows.py:report", "names": ("a",), "sla": ("{}",)}, "--sla"),
+        ({"entrypoint": "flows.py:report", "names": ("a",), "triggers": ({"expct": ["a"]},)}, "--trigger"),
+        ({"entrypoint": "flows.py:report", "names": ("a",), "sla": ({"name": "x"},)}, "--sla"),
         ({"entrypoint": "flows.py:report", "names": ("a",), "version_type": "git"}, "--version-type"),
         ({"entrypoint": "flows.py:report", "names": ("a",), "collision_strategy": "ENQUEUE"}, "--coll"),
         ({"entrypoint": "flows.py:report", "names": ("a",), "queue": "high"}, "queue"),
@@ -172,11 +173,14 @@ def test_d7_flags_apply_to_all_that_are_selected_and_maps_merge(folder: Folder) 
 
 def test_d7_parameters_merge_and_a_schedule_of_the_flags_replaces(folder: Folder) -> None:
     folder.deploy(
-        TWO, names=("nightly",), parameters={"day": "monday"}, schedule={"interval": 60.0, "timezone": "UTC"}
+        TWO,
+        names=("nightly",),
+        parameters={"day": "monday"},
+        schedules=({"interval": 60.0, "timezone": "UTC"}, {"rrule": "FREQ=DAILY"}),
     )
     made = folder.server.named("nightly")
     assert made.parameters == {"pages": 2, "day": "monday"}
-    assert [s.schedule["interval"] for s in made.schedules] == [60.0]
+    assert [s.schedule.get("interval") for s in made.schedules] == [60.0, None]
 
 
 BROKEN = """
@@ -375,8 +379,30 @@ def test_p21_a_push_pool_needs_no_worker(folder: Folder) -> None:
     assert "worker start" not in " ".join(folder.deploy(TWO, all=True, pool="cloud").hints)
 
 
+def test_d7_triggers_of_the_flags_replace_those_of_the_file(folder: Folder) -> None:
+    text = TWO + "    triggers: [{expect: [a]}]\n"
+    flags = {"triggers": ({"expect": "b", "match": {"x": "y"}},), "version_type": "prefect:simple"}
+    folder.deploy(text, names=("tidy", "nightly"), **flags)
+    triggers = [one.trigger for _, one in folder.server.automations]
+    assert [one.expect for one in triggers if isinstance(one, EventTrigger)] == [["b"], ["b"]]
+
+
+def test_a_version_that_git_knows_is_the_short_commit() -> None:
+    origin = CodeOrigin("github.com/x/y", "0123456789abcdef-dirty")
+    assert inferred_version(None, "vcs:git", origin) == "01234567-dirty"
+    assert inferred_version("7", "vcs:git", origin) == "7"
+    assert inferred_version(None, "prefect:simple", origin) is None
+    assert inferred_version(None, None, origin) is None
+    assert inferred_version(None, "vcs:github", CodeOrigin(None, None)) is None
+
+
+def test_lenient_tells_unknown_keys_and_deploys(folder: Folder) -> None:
+    folder.deploy(TWO + "    schedulez: []\n", all=True, lenient=True)
+    assert "has no key 'schedulez'; it is ignored" in " ".join(folder.told)
+
+
 def test_what_is_not_applied_yet_is_said(folder: Folder) -> None:
-    folder.deploy(TWO + "    sla: [{name: s}]\n", names=("tidy",))
+    folder.deploy(TWO + "    sla: [{name: s, duration: 60}]\n", names=("tidy",))
     assert "'sla' of 'tidy' is not applied" in " ".join(folder.told)
 
 

@@ -19,11 +19,11 @@ def _flags(command: Any) -> Any:
     """The options that describe a deployment, as Prefect's command has them (features 1.6)."""
     options = [
         click.option("-n", "--name", "names", metavar="NAME", multiple=True, help="This one, or a glob."),
-        click.option("--all", "everything", is_flag=True, help="Every deployment of the file."),
+        click.option("--all/--no-all", "everything", help="Every deployment of the file."),
         click.option("--prefect-file", "--file", "file", type=click.Path(path_type=Path), help="The file."),
         click.option("-d", "--description", help="What it is for."),
         click.option("--version", metavar="TEXT", help="Version of the deployment."),
-        click.option("--version-type", metavar="TYPE", help="Not applied by this version."),
+        click.option("--version-type", metavar="TYPE", help="Where the version is from: vcs:git ..."),
         click.option("-t", "--tag", "tags", metavar="TAG", multiple=True, help="A tag; repeatable."),
         click.option("-p", "--pool", metavar="NAME", help="Work pool."),
         click.option("-q", "--work-queue", "queue", metavar="NAME", help="Queue of the work pool."),
@@ -34,22 +34,26 @@ def _flags(command: Any) -> Any:
             help="What happens to a run that meets a full limit.",
         ),
         click.option(
-            "-jv", "--job-variable", "--jv", "variables", metavar="KEY=VALUE|JSON", multiple=True,
-            help="A job variable; repeatable.",
+            "-jv", "--job-variable", "--jv", "-v", "--variable", "variables", metavar="KEY=VALUE|JSON",
+            multiple=True, help="A job variable; repeatable.",
         ),
-        click.option("--cron", metavar="TEXT", help="A cron schedule."),
-        click.option("--interval", metavar="SECONDS", help="An interval schedule."),
-        click.option("--anchor-date", metavar="MOMENT", help="Where the intervals begin."),
-        click.option("--rrule", metavar="TEXT", help="An RFC 5545 schedule."),
-        click.option("--timezone", metavar="ZONE", help="Time zone of the schedule."),
-        click.option("--trigger", "triggers", metavar="JSON|FILE", multiple=True, help="Use the file."),
-        click.option("--sla", metavar="JSON|FILE", multiple=True, help="Not applied by this version."),
+        click.option("--cron", metavar="TEXT", multiple=True, help="A cron schedule; repeatable."),
+        click.option("--interval", metavar="SECONDS", multiple=True, help="One by interval; repeatable."),
+        click.option("--anchor-date", metavar="MOMENT", help="Where intervals begin."),
+        click.option("--rrule", metavar="TEXT", multiple=True, help="An RFC 5545 schedule; repeatable."),
+        click.option("--timezone", metavar="ZONE", help="Time zone of the schedules."),
+        click.option("--trigger", "triggers", metavar="JSON|FILE", multiple=True,
+                     help="An event that makes it run, instead of those of the file; repeatable."),
+        click.option("--sla", metavar="JSON|FILE", multiple=True,
+                     help="A service level, instead of those of the file; repeatable."),
         click.option("--param", "pairs", metavar="KEY=VALUE", multiple=True, help="A parameter; repeatable."),
         click.option("--params", metavar="JSON", help="Parameters: a JSON object, @FILE, or - for stdin."),
         click.option("--enforce-parameter-schema/--no-enforce-parameter-schema", "enforce", default=None,
                      help="Whether parameters are checked."),
         click.option("--plan", "plan_only", is_flag=True, help="Show what would change; exits 2 if any."),
         click.option("--prune", is_flag=True, help="Delete what the file had and has no more; with --all."),
+        click.option("--import", "imports", is_flag=True, help="Import flows; else their source is read."),
+        click.option("--lenient", is_flag=True, help="Tell unknown keys of the file and ignore them."),
         click.option("--fix", is_flag=True, help="Move misplaced keys of the file; deploy nothing."),
         click.option("-y", "--yes", is_flag=True, help="Do not ask."),
     ]  # fmt: skip
@@ -70,8 +74,10 @@ def _flags(command: Any) -> Any:
 def deploy(context: click.Context, /, entrypoint: str | None, **given: Any) -> None:
     """Deploy flows: those of prefect.yaml, or the one at ENTRYPOINT."""
     from eparch.cli.deploy_fix import fix_file
+    from eparch.cli.deploy_import import import_flow
     from eparch.cli.plan_view import agree, show_plan
     from eparch.deploy.apply import deploy as apply
+    from eparch.deploy.scan import read_flow
 
     session: Session = context.obj
     if given["fix"]:
@@ -79,7 +85,8 @@ def deploy(context: click.Context, /, entrypoint: str | None, **given: Any) -> N
         return
     request = _request(entrypoint, given)
     review = agree(session, given["yes"])
-    result = apply(request, session.client, session.settings, session.note, review=review)
+    read = import_flow if given["imports"] else read_flow
+    result = apply(request, session.client, session.settings, session.note, review=review, read=read)
     if request.plan_only:
         show_plan(session, result)
         context.exit(CHANGES if result.differs else 0)
@@ -97,8 +104,7 @@ def deploy(context: click.Context, /, entrypoint: str | None, **given: Any) -> N
 
 def _request(entrypoint: str | None, given: dict[str, Any]) -> Any:
     """The flags as a ``DeployRequest``."""
-    from eparch.cli.schedule import schedule_of
-    from eparch.cli.values import read_job_variables, read_object, read_pairs
+    from eparch.cli.values import read_job_variables, read_object, read_pairs, read_specs
     from eparch.deploy.request import DeployRequest
 
     params = read_object(given["params"], "--params") if given["params"] else {}
@@ -117,11 +123,34 @@ def _request(entrypoint: str | None, given: dict[str, Any]) -> Any:
         pool=given["pool"],
         queue=given["queue"],
         job_variables=read_job_variables(given["variables"]),
-        schedule=schedule_of(given),
-        triggers=given["triggers"],
-        sla=given["sla"],
+        schedules=_schedules(given),
+        triggers=read_specs(given["triggers"], "--trigger", "triggers"),
+        sla=read_specs(given["sla"], "--sla", "sla"),
         parameters={**params, **read_pairs(given["pairs"], "--param")},
         enforce_parameter_schema=given["enforce"],
         plan_only=given["plan_only"],
         prune=given["prune"],
+        lenient=given["lenient"],
     )
+
+
+def _schedules(given: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """One schedule for each ``--cron``, ``--interval`` and ``--rrule``.
+
+    Raises:
+        Usage: ``--anchor-date`` or ``--timezone`` has none to belong to.
+        ScheduleInvalid: one cannot be used.
+    """
+    from eparch.cli.schedule import schedule_of
+
+    kinds = ("cron", "interval", "rrule")
+    empty = {**given, **dict.fromkeys(kinds)}
+    wanted = [(kind, text) for kind in kinds for text in given[kind]] or [("cron", None)]
+    found = []
+    for kind, text in wanted:
+        # With intervals among them the anchor is theirs; without any it is refused.
+        anchor = None if given["interval"] and kind != "interval" else given["anchor_date"]
+        schedule = schedule_of({**empty, kind: text, "anchor_date": anchor})
+        if schedule is not None:
+            found.append(schedule)
+    return tuple(found)

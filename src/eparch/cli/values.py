@@ -87,6 +87,35 @@ def read_job_variables(words: Iterable[str]) -> dict[str, Any]:
     return found
 
 
+def read_specs(words: Iterable[str], option: str, key: str) -> tuple[dict[str, Any], ...]:
+    """Mappings given as JSON, or in files of YAML or JSON: one, a list, or the list below ``key``.
+
+    Raises:
+        Usage: a word is neither.
+        SourceErrors: a file cannot be read, or is no YAML.
+    """
+    found: list[dict[str, Any]] = []
+    for word in words:
+        if word.endswith((".yaml", ".yml", ".json")):
+            from eparch.deploy.source import load
+
+            data: Any = load(Path(word)).data
+        else:
+            try:
+                data = decode(word)
+            except (msgspec.MsgspecError, UnicodeError) as error:
+                raise Usage(
+                    f"{option} is not JSON.", why=str(error), fix="Give JSON, or a .yaml or .json file."
+                ) from error
+        inner = data.get(key, data) if isinstance(data, dict) else data
+        items = inner if isinstance(inner, list) else [inner]
+        for item in items:
+            if not isinstance(item, dict):
+                raise Usage(f"{option} takes a mapping, or a list of them.", why=f"There is {item!r:.60}.")
+            found.append(item)
+    return tuple(found)
+
+
 def read_object_file(path: Path) -> dict[str, Any]:
     """The JSON object in a file.
 

@@ -29,8 +29,8 @@ from eparch.core.pools import WorkPool
 from eparch.core.templates import Kind, Lookup, Placeholder, find, placeholders
 from eparch.deploy.building import Builder, known_names
 from eparch.deploy.checks import Checker, Pools, at_entrypoint
-from eparch.deploy.origin import project_id, read_origin
-from eparch.deploy.overrides import lay_over, not_applied, refuse_unsupported
+from eparch.deploy.origin import inferred_version, project_id, read_origin
+from eparch.deploy.overrides import check_flags, lay_over, not_applied
 from eparch.deploy.plan import Key, Wanted
 from eparch.deploy.project import Project, ProjectDeployment, examine, render_deployment
 from eparch.deploy.proposal import Proposal, Review
@@ -45,6 +45,8 @@ from eparch.steps.references import ServerReferences
 
 Tell = Callable[[str], None]
 
+ReadFlow = Callable[[str, Path], FoundFlow]
+
 PROJECT_FILE = "prefect.yaml"
 
 
@@ -56,10 +58,12 @@ def deploy(
     *,
     root: Path | None = None,
     review: Review | None = None,
+    read: ReadFlow = read_flow,
 ) -> DeployResult:
     """Do what ``request`` asks for; ``tell`` gets notes and what steps print, ``root`` is where paths begin.
 
-    ``review`` is shown what will be done before it is; when it raises, nothing is done.
+    ``review`` is shown what will be done before it is; when it raises, nothing is done. ``read`` finds the
+    flow of an entrypoint, from its source unless given.
 
     Raises:
         SourceErrors: mistakes in the file or in flows, all at once; nothing was done.
@@ -69,7 +73,7 @@ def deploy(
         Conflict: somebody changed what the plan was made from; nothing was applied.
         EparchError: the server refused; nothing was applied, on a stock server the message says what was.
     """
-    return _Deploying(request, client, settings, tell, (root or Path.cwd()).resolve()).run(review)
+    return _Deploying(request, client, settings, tell, (root or Path.cwd()).resolve(), read).run(review)
 
 
 @dataclass
@@ -91,18 +95,26 @@ class _Deploying:
     """The work of one command."""
 
     def __init__(
-        self, request: DeployRequest, client: Sender, settings: Settings, tell: Tell, root: Path
+        self,
+        request: DeployRequest,
+        client: Sender,
+        settings: Settings,
+        tell: Tell,
+        root: Path,
+        read: ReadFlow,
     ) -> None:
         self.request, self.settings, self.tell, self.root = request, settings, tell, root
         self.server = Server(client)
+        self.read = read
         self.flows: dict[str, FoundFlow] = {}
         self.pools = Pools()
         self._offline = False
         self.references = ServerReferences(client)
+        self.origin = read_origin(root)
 
     def run(self, review: Review | None) -> DeployResult:
         refuse_two_ways(self.request)
-        refuse_unsupported(self.request)
+        check_flags(self.request)
         project = self._project()
         self._check_prune(project)
         chosen = select(project, self.request, self._flow_name, _lookup({}, references=self.references))
@@ -114,7 +126,7 @@ class _Deploying:
             self._build(drafts)
             self._check(drafts, project, later=False)
         wanted = [self._wanted(draft) for draft in drafts]
-        origin = read_origin(self.root)
+        origin = self.origin
         proposal = Proposal(
             self.server,
             self.references,
@@ -164,7 +176,8 @@ class _Deploying:
         from eparch.deploy.source import load
 
         full, here = self.root / path, Path.cwd()
-        return examine(load(full.relative_to(here) if full.is_relative_to(here) else full))
+        shown = full.relative_to(here) if full.is_relative_to(here) else full
+        return examine(load(shown), lenient=self.request.lenient)
 
     def _flow_name(self, deployment: ProjectDeployment) -> str:
         """The real name of the flow (row D6); empty where it cannot be read."""
@@ -176,12 +189,12 @@ class _Deploying:
 
     def _flow(self, entrypoint: str) -> FoundFlow:
         if entrypoint not in self.flows:
-            self.flows[entrypoint] = read_flow(entrypoint, self.root)
+            self.flows[entrypoint] = self.read(entrypoint, self.root)
         return self.flows[entrypoint]
 
     def _draft(self, chosen: Chosen) -> _Draft:
         laid = lay_over(chosen.deployment, self.request, self.settings.default_work_pool)
-        for path, note in not_applied(chosen.deployment):
+        for path, note in not_applied(laid):
             self.tell(f"{chosen.project.document.key(path)}: {note}")
         return _Draft(Chosen(chosen.project, laid))
 
@@ -296,7 +309,7 @@ class _Deploying:
             flow_name=flow.name,
             name=rendered.name,
             entrypoint=rendered.entrypoint,
-            version=rendered.version,
+            version=inferred_version(rendered.version, rendered.version_type, self.origin),
             description=flow.description if rendered.description is None else rendered.description,
             paused=rendered.paused,
             schedules=rendered.schedules,

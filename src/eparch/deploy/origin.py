@@ -49,6 +49,14 @@ def project_id(name: str | None, repository: str | None) -> str | None:
     return f"{name} of {repository}" if repository else name
 
 
+def inferred_version(version: str | None, kind: str | None, origin: CodeOrigin) -> str | None:
+    """``version``; where none is given and ``kind`` says that git knows it, the short commit."""
+    if version is None and kind is not None and kind.startswith("vcs:") and origin.commit:
+        commit, dash, dirty = origin.commit.partition("-")
+        return commit[:8] + dash + dirty
+    return version
+
+
 def _git(root: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(

@@ -11,38 +11,44 @@ import msgspec
 from eparch.core.errors import Usage
 from eparch.core.model import Json
 from eparch.core.templates import Path
-from eparch.deploy.project import ProjectDeployment
+from eparch.deploy.findings import Fields, Findings
+from eparch.deploy.project import ProjectDeployment, read_version_type
 from eparch.deploy.request import DeployRequest
+from eparch.deploy.service_levels import read_service_levels
+from eparch.deploy.source import Document
+from eparch.deploy.triggers import read_triggers
 
-NOT_YET = "Service levels and version types are not applied by this version of Eparch."
+NOT_YET = "Service levels are not watched by this version of Eparch."
 
 
-def refuse_unsupported(request: DeployRequest) -> None:
-    """Refuse flags whose effect this version does not have.
+def check_flags(request: DeployRequest) -> None:
+    """Refuse triggers, service levels and a version type that no file could have either.
 
     Raises:
-        Usage: there is one.
+        Usage: there is one; the message names its flag.
     """
-    if request.triggers:
-        raise Usage(
-            "--trigger cannot be used.",
-            why="A trigger that stands on the command line only is gone with the next deploy.",
-            fix="Write it under 'triggers:' of the deployment in prefect.yaml.",
-        )
-    given = {"--sla": request.sla, "--version-type": request.version_type}
-    for flag, value in given.items():
-        if value:
-            raise Usage(f"{flag} cannot be used.", why=NOT_YET, fix=f"Leave {flag} out.")
+    given = {
+        "--trigger": ("triggers", list(request.triggers)),
+        "--sla": ("sla", list(request.sla)),
+        "--version-type": ("version_type", request.version_type),
+    }
+    for flag, (key, value) in given.items():
+        findings = Findings(Document("", ""))
+        if key == "triggers":
+            read_triggers(value, (), findings)
+        elif key == "sla":
+            read_service_levels(list(request.sla), (), findings, final=True)
+        else:
+            read_version_type(Fields({key: value}, (), findings, final=True), findings)
+        for error in findings.errors:
+            raise Usage(f"{flag} cannot be used: {error.message}.", why=error.why, fix=error.fix)
 
 
 def not_applied(deployment: ProjectDeployment) -> list[tuple[Path, str]]:
-    """What a file asks for and this version does not do: where, and a note that says so."""
-    given = {"sla": deployment.sla, "version_type": deployment.version_type}
-    return [
-        ((*deployment.path, key), f"'{key}' of '{deployment.label}' is not applied: {NOT_YET}")
-        for key, value in given.items()
-        if value
-    ]
+    """What is asked for and this version does not do: where, and a note that says so."""
+    if not deployment.raw.get("sla"):
+        return []
+    return [((*deployment.path, "sla"), f"'sla' of '{deployment.label}' is not applied: {NOT_YET}")]
 
 
 def lay_over(
@@ -56,7 +62,10 @@ def lay_over(
         "version": request.version,
         "enforce_parameter_schema": request.enforce_parameter_schema,
         "tags": list(request.tags) or None,
-        "schedules": None if request.schedule is None else [request.schedule],
+        "schedules": list(request.schedules) or None,
+        "triggers": list(request.triggers) or None,
+        "sla": list(request.sla) or None,
+        "version_type": request.version_type,
     }
     raw |= {key: value for key, value in scalars.items() if value is not None}
     if request.parameters:
@@ -81,7 +90,11 @@ def is_flag(path: Path, request: DeployRequest) -> bool:
         case ("parameters", key, *_):
             return key in request.parameters
         case ("schedules", *_):
-            return request.schedule is not None
+            return bool(request.schedules)
+        case ("triggers", *_):
+            return bool(request.triggers)
+        case ("sla", *_):
+            return bool(request.sla)
         case ("entrypoint", *_):
             return request.entrypoint is not None
     return False

@@ -339,7 +339,7 @@ def _type(raw: dict[str, Json], path: Path, findings: Findings, *, final: bool) 
         flow_name=fields.text("flow_name") or None,
         entrypoint=fields.text("entrypoint") or None,
         version=fields.text("version") or None,
-        version_type=_version_type(fields, findings),
+        version_type=read_version_type(fields, findings),
         tags=_tags(fields),
         description=fields.text("description"),
         parameters=fields.mapping("parameters") or {},
@@ -363,7 +363,8 @@ def _type(raw: dict[str, Json], path: Path, findings: Findings, *, final: bool) 
     )
 
 
-def _version_type(fields: Fields, findings: Findings) -> str | None:
+def read_version_type(fields: Fields, findings: Findings) -> str | None:
+    """The ``version_type`` among ``fields``, if there is such a one."""
     value = fields.text("version_type") or None
     if value is None or value in VERSION_TYPES or fields.is_open(value):
         return value

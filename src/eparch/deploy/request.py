@@ -35,16 +35,20 @@ class DeployRequest:
     pool: str | None = None
     queue: str | None = None
     job_variables: dict[str, Json] = field(default_factory=dict)
-    schedule: dict[str, Json] | None = None
-    """The one schedule of the flags, as the wire has it; it is checked."""
-    triggers: tuple[str, ...] = ()
-    sla: tuple[str, ...] = ()
+    schedules: tuple[dict[str, Json], ...] = ()
+    """The schedules of the flags, as the wire has them; they are checked."""
+    triggers: tuple[dict[str, Json], ...] = ()
+    """Instead of those in the file, written as there."""
+    sla: tuple[dict[str, Json], ...] = ()
+    """Instead of those in the file, written as there."""
     parameters: dict[str, Json] = field(default_factory=dict)
     enforce_parameter_schema: bool | None = None
     plan_only: bool = False
     """Say what would change and change nothing; build and push steps do not run."""
     prune: bool = False
     """Delete what the project owned and its file no longer has (row D13)."""
+    lenient: bool = False
+    """Unknown keys of the file are told and ignored, not refused."""
 
 
 class Deployed(Value, frozen=True, kw_only=True):

@@ -95,7 +95,8 @@ def _kind(item: dict[str, Json], path: Path, findings: Findings) -> str | None:
     given = [field for field in _KIND_OF if item.get(field) is not None]
     if len(given) != 1:
         why = f"it has {' and '.join(given)}" if given else "it has none of them"
-        findings.error(path, f"A service level needs exactly one of {', '.join(_KIND_OF)}", why=why)
+        fix = "write 'duration: 3600', in seconds, or another one of them"
+        findings.error(path, f"A service level needs exactly one of {', '.join(_KIND_OF)}", why=why, fix=fix)
         return None
     kind, written = _KIND_OF[given[0]], item.get("type")
     if written is not None and written != kind:
