@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -384,6 +385,17 @@ def test_b12_a_proactive_child() -> None:
 
 
 # What firings are
+
+
+def test_b12_automations_on_everything_do_not_feed_on_each_other() -> None:
+    everything, named = Play(), Play(expect=["prefect.automation.*"])
+    for play, longest in ((everything, 2), (named, 8)):
+        for name in ("triggered", "resolved", "action.triggered", "action.executed", "action.failed"):
+            for who, chain in itertools.product((new_id(), play.automation.id), (1, 2, 7, 8, 100)):
+                said = event(
+                    0, f"prefect.automation.{name}", id_=f"prefect.automation.{who}", payload={"chain": chain}
+                )
+                assert bool(play.see(said)) == (chain < longest and who != play.automation.id)
 
 
 def test_b12_a_chain_of_automations_is_cut_and_none_triggers_itself() -> None:

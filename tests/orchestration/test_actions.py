@@ -123,6 +123,7 @@ class Acting(World):
         """The event that says that the action was executed."""
         _, ended = await self.told(action)
         assert ended["event"] == "prefect.automation.action.executed", ended["payload"]
+        assert ended["payload"]["chain"] == 1
         assert (await self.row(action))["status"] == "done"
         return ended
 
@@ -174,6 +175,7 @@ async def test_doing_nothing_is_told_once(shop: Acting) -> None:
         "action_index": 0,
         "action_type": "do-nothing",
         "invocation": str(action.id),
+        "chain": 1,
     }
     await shop.carry_out()
     assert len(await shop.told(action)) == 2

@@ -16,11 +16,17 @@ from eparch.core.automations import Automation, EventTrigger, MetricTrigger
 from eparch.core.events import Event, resource_id
 from eparch.core.triggers import Composite
 
-STATE_EVENTS = ("prefect.automation.triggered", "prefect.automation.resolved")
-"""Events that say that an automation fired."""
+OWN_EVENTS = "prefect.automation."
+"""How events begin that say that an automation fired, and what came of its actions."""
 
 LONGEST_CHAIN = 8
 """Firings that may follow from one another through such events; then the chain is cut."""
+
+LONGEST_UNNAMED = 2
+"""The same for a trigger that does not name such events, as one on whatever happens.
+
+A few of those would make thousands of each event, as each is triggered by all of the others.
+"""
 
 
 class Place(NamedTuple):
@@ -110,17 +116,23 @@ def _takes(watch: Watch, event: Event) -> bool:
         name = event.event
         if not triggers.expects(trigger, name) and not triggers.arms(trigger, name):
             return False
-    if event.event in STATE_EVENTS:
+    if event.event.startswith(OWN_EVENTS):
         own = resource_id(event.resource) == f"prefect.automation.{watch.automation.id}"
         # An automation that its own firing triggers would never stop.
-        if own or chain_of(event) >= LONGEST_CHAIN:
+        if own or chain_of(event) >= (LONGEST_CHAIN if _names_own(trigger) else LONGEST_UNNAMED):
             return False
     return triggers.concerns(trigger, event)
 
 
+def _names_own(trigger: EventTrigger | MetricTrigger) -> bool:
+    return isinstance(trigger, EventTrigger) and any(
+        name.startswith(OWN_EVENTS) for name in (*trigger.expect, *trigger.after)
+    )
+
+
 def chain_of(event: Event | None) -> int:
     """How many firings led to ``event``, one by one."""
-    if event is None or event.event not in STATE_EVENTS:
+    if event is None or not event.event.startswith(OWN_EVENTS):
         return 0
     chain = event.payload.get("chain")
     return chain if isinstance(chain, int) else 1

@@ -10,6 +10,7 @@ from eparch.core.automations import EventTrigger, TriggeredAction
 from eparch.core.errors import STATUS, EparchError, nearest
 from eparch.core.events import Event, ResourceLabels
 from eparch.core.model import new_id
+from eparch.core.trigger_index import chain_of
 
 _TIGHT = timedelta(minutes=5)
 """An event that is older is not followed: whoever orders events by their causes would wait for it."""
@@ -72,6 +73,7 @@ def events_of(triggered: TriggeredAction, outcome: Outcome, reason: str | None, 
         "action_index": triggered.action_index,
         "action_type": kind_of(triggered),
         "invocation": str(triggered.id),
+        "chain": chain_of(triggered.firing.triggering_event) + 1,
     }
     tight = cause is not None and abs(triggered.triggered - cause.occurred) < _TIGHT
     began = Event(
