@@ -352,7 +352,9 @@ class Worker:
     def _keep_alive(self) -> None:
         """Say that the worker is there, and take over jobs whose worker is not."""
         beat_every = self.settings.worker_heartbeat_seconds
-        beaten = time.monotonic()
+        # A job whose worker is gone has to be found before its claim lapses.
+        adopt_every = min(beat_every, self.settings.lease_seconds / 3)
+        beaten = adopted = time.monotonic()
         shown: set[UUID] = set()
         while not (self.stopping.is_set() and not self.supervisor.holding()):
             now = time.monotonic()
@@ -362,8 +364,9 @@ class Worker:
                 self._news.clear()
                 beaten, shown = now, held
                 self._try(self._beat)
-                if self.slots.is_open:
-                    self._try(self.supervisor.adopt)
+            if now - adopted >= adopt_every and self.slots.is_open:
+                adopted = now
+                self._try(self.supervisor.adopt)
             self._news.wait(_TICK)
 
     # Steps of the loops
