@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from eparch.api.app import App, create_app
+from eparch.api.app import App, create_app, serve
 from eparch.api.auth import basic
 from eparch.api.listening import listen, run, url_of
-from eparch.api.policy import Policy
+from eparch.api.policy import Policy, exposure
 from eparch.api.request import Services
 from eparch.core.errors import DatabaseUnusable, SettingInvalid, Usage
 from eparch.settings import load
@@ -236,3 +236,33 @@ def test_lifespan_is_that_of_asgi() -> None:
         return sent
 
     assert asyncio.run(go()) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+@pytest.mark.parametrize(
+    ("address", "secret", "said"),
+    [
+        ("0.0.0.0", None, "every address of this machine"),
+        ("::", "", "every address of this machine"),
+        ("192.0.2.7", None, "192.0.2.7"),
+        ("192.0.2.7", "u:p", None),
+        ("127.0.0.1", None, None),
+        ("::1", None, None),
+    ],
+)
+def test_a_server_on_a_network_without_a_secret_is_warned_of(
+    address: str, secret: str | None, said: str | None
+) -> None:
+    warning = exposure(address, secret)
+    assert (
+        (warning is None) if said is None else (warning is not None and f"listens on {said} and" in warning)
+    )
+
+
+def test_the_warning_is_in_the_log_of_the_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    environ = {"EPARCH_HOME": str(tmp_path), "EPARCH_SERVICES_ENABLED": "false"}
+    loaded = load({**environ, "EPARCH_DATABASE_URL": "sqlite://"}, tmp_path)
+    with caplog.at_level("WARNING"):
+        serve(loaded, "0.0.0.0", 0, lambda url: None, idle_seconds=0.01)
+    (record,) = [record for record in caplog.records if "asks nobody for a secret" in record.message]
+    assert record.levelname == "WARNING"
+    assert "EPARCH_SERVER_AUTH_STRING=user:password" in record.message

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from eparch.api.auth import Gate, oversized
 from eparch.api.errors import answer_to
-from eparch.api.policy import Policy
+from eparch.api.policy import Policy, exposure
 from eparch.api.request import Answer, Disconnected, Receive, Request, Scope, Send, Services
 from eparch.api.router import HANDLERS, MethodNotAllowed, Route, Router, body_of
 from eparch.api.sockets import POLICY_VIOLATION, Feeds, Socket, run_socket
@@ -432,4 +432,6 @@ def serve(
     with listen(
         settings.server_host if host is None else host, settings.server_port if port is None else port
     ) as sock:
+        if (warning := exposure(sock.getsockname()[0], settings.server_auth_string)) is not None:
+            logger.warning("%s", warning)
         run(app, sock, on_ready)

@@ -96,6 +96,18 @@ def is_loopback(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
+def exposure(address: str, secret: str | None) -> str | None:
+    """What to tell whoever starts a server at ``address`` that anybody may command; None: only who should."""
+    if secret or is_loopback(address):
+        return None
+    where = "every address of this machine" if address in ("0.0.0.0", "::") else address  # noqa: S104
+    return (
+        f"The server listens on {where} and asks nobody for a secret. Whoever reaches it may read everything"
+        " and run code on your workers. Set EPARCH_SERVER_AUTH_STRING=user:password here and"
+        " EPARCH_AUTH_STRING to the same for clients, or listen on 127.0.0.1 only (--host 127.0.0.1)."
+    )
+
+
 def _listed(text: str | None) -> tuple[str, ...]:
     return tuple(part for part in map(str.strip, (text or "").split(",")) if part)
 
