@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 from uuid import uuid4
 
 from eparch.client.http import Client
@@ -12,50 +15,10 @@ from eparch.core import calls
 from eparch.core.deployments import DeploymentCreate, FlowCreate
 from eparch.core.runs import DeploymentFlowRunCreate
 
-CODE = """
-import os, subprocess, sys
-from uuid import uuid4
-from eparch.workers.infrastructure import Exit, Infrastructure
+PAGE = (Path(__file__).parents[2] / "docs" / "worker-types.md").read_text()
+TOML, CODE = (re.findall(f"```{kind}\n(.*?)```", PAGE, re.DOTALL)[0] for kind in ("toml", "python"))
+"""The example is the package."""
 
-JOBS = {}
-
-
-class Acme(Infrastructure[dict]):
-    type = "acme"
-    display_name = "Acme"
-    description = "Runs on Acme's machines."
-    base_job_template = {
-        "variables": {
-            "type": "object",
-            "properties": {
-                "env": {"type": "object", "default": {}},
-                "zone": {"type": "string", "enum": ["a", "b"], "default": "a"},
-            },
-        },
-        "job_configuration": {"env": "{{ env }}", "zone": "zone {{ zone }}"},
-    }
-
-    def render(self, job):
-        return dict(job)
-
-    def start(self, config, recorded):
-        handle = f"acme:{uuid4()}"
-        recorded(handle)
-        env = {**os.environ, **{k: v for k, v in config["env"].items() if v is not None}}
-        print("Acme starts in", config["zone"], flush=True)
-        JOBS[handle] = subprocess.Popen([sys.executable, "-m", "eparch.sdk.execute"], env=env)
-        return handle
-
-    def watch(self, handle):
-        return Exit(code=JOBS[handle].wait())
-
-    def stop(self, handle, grace):
-        JOBS[handle].kill()
-        JOBS[handle].wait()
-
-    def find(self, labels):
-        return []
-"""
 FLOW = """
 from eparch import flow
 
@@ -72,7 +35,9 @@ def install(site):
     about.mkdir()
     (package / "__init__.py").write_text(CODE)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-eparch\nVersion: 1.2\n")
-    (about / "entry_points.txt").write_text("[eparch.workers]\nacme = acme_eparch:Acme\n")
+    points = tomllib.loads(TOML)["project"]["entry-points"]["eparch.workers"]
+    lines = "".join(f"{name} = {value}\n" for name, value in points.items())
+    (about / "entry_points.txt").write_text(f"[eparch.workers]\n{lines}")
 
 
 def test_w26_the_type_of_an_installed_package_serves_a_pool_from_its_template_to_its_run(server, tmp_path):
