@@ -187,6 +187,25 @@ def test_a_plan_that_grew_old_while_somebody_thought_is_refused(project, run, en
     assert b"meanwhile" in encode(found)
 
 
+def test_a_run_of_a_version_runs_what_it_was(project, run, server, client, tmp_path):
+    (one,) = _names(tmp_path, "rerun")
+    old = FLOWS.replace("pass", "open('ran', 'a').write('old ' + day)")
+    (tmp_path / "flows.py").write_text(old + old.replace("report(", "other(").replace("'old ", "'new "))
+    project(one, edit=lambda text: text.replace("tags:", "parameters: {day: monday}\n    tags:"))
+    [made] = run("deploy", "--all", "-o", "json", code=0).json()
+    patch = DeploymentUpdate(entrypoint="flows.py:other", parameters={"day": "tuesday"})
+    client.send(calls.update_deployment(id=made["id"], body=patch))
+    for options, ran in (("--version", "1"), "old monday"), ((), "new tuesday"):
+        new = run("deployment", "run", f"report/{one}", *options, "-o", "json", code=0).json()
+        command = [sys.executable, "-m", "eparch.sdk.execute"]
+        env = {**server.env, "EPARCH_FLOW_RUN_ID": new["id"]}
+        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, timeout=120, check=False)
+        assert done.returncode == 0, done
+        assert (tmp_path / "ran").read_text() == ran
+        (tmp_path / "ran").unlink()
+    assert run("deployment", "run", f"report/{one}", "--version", "9", code=3)
+
+
 KILLED = """
 import os, signal, sys
 from eparch.client.http import Client

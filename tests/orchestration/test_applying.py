@@ -30,12 +30,20 @@ from eparch.core.deploy_plans import (
     Standing,
     StandingQuery,
 )
-from eparch.core.deployment_versions import Content, ContentSchedule, Origin, Source, content_of, differences
+from eparch.core.deployment_versions import (
+    VERSION_LABEL,
+    Content,
+    ContentSchedule,
+    Origin,
+    Source,
+    content_of,
+    differences,
+)
 from eparch.core.deployments import DeploymentScheduleUpdate, DeploymentUpdate, PlanRuns
 from eparch.core.errors import Conflict, EparchError, Invalid, NotFound
 from eparch.core.model import encode, new_id
 from eparch.core.pools import WorkPoolCreate, WorkPoolUpdate
-from eparch.orchestration import applying, automation_changes, deployments, pools, scheduler
+from eparch.orchestration import applying, automation_changes, claims, deployments, pools, scheduler
 from eparch.store import automations, deployment_versions
 from eparch.store import tables as t
 from eparch.store.database import Database, open_database
@@ -424,6 +432,26 @@ async def test_only_the_last_versions_are_kept(memory: World) -> None:
         await world.database.write(applying.apply_plan, plan, 3, world.now)
     left = await world.database.read(deployment_versions.read_versions, one.id, 100)
     assert [version.number for version in left] == [8, 7, 6]
+
+
+async def test_a_run_of_a_version_has_its_parameters_and_its_job_and_no_others(world: World) -> None:
+    await world.pool("pool", base_job_template={"job_configuration": {}, "variables": {}})
+    one = planned("d", parameters={"old": 1}, tags=["a"], work_pool_name="pool", job_variables={"x": 1})
+    await apply(world, deployments=[one])
+    found = (await standing(world, "d"))["d"]
+    changed = again(found, parameters={"new": 2}, tags=["b"], job_variables={"x": 2}, entrypoint="new.py:f")
+    await apply(world, deployments=[changed])
+    past = await world.run(one.id, parameters={"own": 3}, labels={VERSION_LABEL: 1})
+    newest = await world.run(one.id)
+    rows = [await world.read(run) for run in (past, newest)]
+    assert [row["parameters"] for row in rows] == [{"old": 1, "own": 3}, {"new": 2}]
+    assert [row["tags"] for row in rows] == [["a"], ["b"]]
+    work = await world.database.write(claims.claim, "pool", world.request(), world.now)
+    jobs = {run.flow_run.id: run.deployment for run in work.runs}
+    entrypoints = {id_: (job.entrypoint, job.job_variables) for id_, job in jobs.items() if job is not None}
+    assert entrypoints == {past: ("f.py:flow", {"x": 1}), newest: ("new.py:f", {"x": 2})}
+    with pytest.raises(NotFound):
+        await world.run(one.id, labels={VERSION_LABEL: 9})
 
 
 _CONTENT = st.builds(

@@ -9,7 +9,7 @@ import click
 
 from eparch.cli import lookup, names
 from eparch.cli.commands import Group
-from eparch.cli.deployment_versions import diff, rollback, versions
+from eparch.cli.deployment_versions import diff, read_version, rollback, versions
 from eparch.cli.output import Column, write
 from eparch.cli.render import render
 from eparch.cli.schedule import schedule, words_of
@@ -101,6 +101,7 @@ def inspect(session: Session, name: str) -> None:
 )
 @click.option("--start-in", metavar="SPAN", help="Start after this time, such as 5m.")
 @click.option("--start-at", metavar="MOMENT", help="Start at this moment, such as '2026-08-01 17:30'.")
+@click.option("--version", type=click.IntRange(min=1), help="Run the deployment as it was in this version.")
 @click.option("--tag", "tags", metavar="TAG", multiple=True, help="A tag of the run; repeatable.")
 @click.option("--flow-run-name", metavar="NAME", help="Name of the run.")
 @click.option("--idempotency-key", metavar="KEY", help="Make a run with this key only once.")
@@ -117,6 +118,7 @@ def run(
     variables: tuple[str, ...],
     start_in: str | None,
     start_at: str | None,
+    version: int | None,
     tags: tuple[str, ...],
     flow_run_name: str | None,
     idempotency_key: str | None,
@@ -126,6 +128,7 @@ def run(
 ) -> None:
     """Make a flow run of a deployment; a worker picks it up."""
     from eparch.cli.values import read_job_variables, read_object, read_pairs
+    from eparch.core.deployment_versions import VERSION_LABEL, as_of
     from eparch.core.runs import DeploymentFlowRunCreate
     from eparch.core.states import StateCreate, StateDetails, StateType
 
@@ -134,6 +137,8 @@ def run(
     given = {**(read_object(params, "--params") if params else {}), **read_pairs(pairs, "--param")}
     jobs = read_job_variables(variables)
     full, found = lookup.find_deployment(session, _one_of(session, name, id_))
+    if version is not None:
+        found = as_of(found, read_version(session, full, found, version).content)
     _check_names(found, given)
     details = StateDetails(scheduled_time=when or datetime.now(UTC))
     new = DeploymentFlowRunCreate(
@@ -143,6 +148,7 @@ def run(
         tags=list(tags),
         idempotency_key=idempotency_key,
         job_variables=jobs or None,
+        labels={VERSION_LABEL: version} if version is not None else None,
     )
     made = session.send(calls.create_deployment_flow_run(id=found.id, body=new))
     later = f" It starts at {when.astimezone():%Y-%m-%d %H:%M:%S}." if when else ""

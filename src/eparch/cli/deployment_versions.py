@@ -56,7 +56,7 @@ def diff(session: Session, name: str, first: int | None, second: int | None) -> 
         raise NotFound(f"{full!r} has one version only.", fix="Change it first.")
     first = known[1] if first is None else first
     second = known[0] if second is None else second
-    before, after = (_version(session, full, found, number) for number in (first, second))
+    before, after = (read_version(session, full, found, number) for number in (first, second))
     changes = mask_changes(differences(before.content, after.content))
     if not session.output.is_table:
         told = {"name": full, "from": first, "to": second, "changes": changes}
@@ -87,7 +87,7 @@ def rollback(context: click.Context, name: str, number: int, yes: bool, plan_onl
 
     session: Session = context.obj
     full, found = lookup.find_deployment(session, name)
-    version = _version(session, full, found, number)
+    version = read_version(session, full, found, number)
     flow, _, own = full.partition("/")
     standing = _standing(session, flow, own)
     now = content_of(standing.deployment)
@@ -152,7 +152,14 @@ def _check_ours(session: Session) -> None:
         )
 
 
-def _version(session: Session, full: str, found: Deployment, number: int) -> DeploymentVersion:
+def read_version(session: Session, full: str, found: Deployment, number: int) -> DeploymentVersion:
+    """A version of the deployment that is called ``full``.
+
+    Raises:
+        NotFound: there is none of this number.
+        Usage: the server keeps no versions.
+    """
+    _check_ours(session)
     try:
         return session.send(calls.read_deployment_version(id=found.id, number=number))
     except NotFound as error:

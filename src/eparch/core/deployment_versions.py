@@ -6,6 +6,7 @@ Owns what belongs to a version and what differs between two. Which versions are 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -14,6 +15,9 @@ import msgspec
 
 from eparch.core.deployments import ConcurrencyOptions, Deployment, PositiveLimit
 from eparch.core.model import Body, Json, Labels, Timestamp, Value, new_id
+
+VERSION_LABEL = "eparch.deployment.version"
+"""Label of a run that is to be one of that version of its deployment."""
 
 KEPT = 50
 """Versions of a deployment that a server keeps unless it was told another number."""
@@ -109,6 +113,23 @@ def content_of(deployment: Deployment) -> Content:
         for schedule in sorted(deployment.schedules, key=lambda one: one.id)
     ]
     return Content(**fields, schedules=schedules)
+
+
+def asked_version(labels: Mapping[str, Any] | None) -> int | None:
+    """The version of its deployment that a run with these labels is of; None: the newest."""
+    number = (labels or {}).get(VERSION_LABEL)
+    return number if isinstance(number, int) and not isinstance(number, bool) else None
+
+
+_OF_A_RUN = (
+    *("version", "job_variables", "parameters", "parameter_openapi_schema", "enforce_parameter_schema"),
+    *("pull_steps", "tags", "path", "entrypoint"),
+)
+
+
+def as_of(deployment: Deployment, content: Content) -> Deployment:
+    """``deployment`` as its runs were in the version ``content``; in the work pool where it is now."""
+    return msgspec.structs.replace(deployment, **{name: getattr(content, name) for name in _OF_A_RUN})
 
 
 def differences(before: Content, after: Content) -> dict[str, list[Any]]:

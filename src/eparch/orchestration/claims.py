@@ -15,11 +15,13 @@ from uuid import UUID
 import msgspec
 
 from eparch.core.decisions import Accept, state_to_write
+from eparch.core.deployment_versions import asked_version
 from eparch.core.deployments import CollisionStrategy, Deployment, Flow
 from eparch.core.errors import NotFound, did_you_mean
 from eparch.core.pools import Claim, ClaimedRun, ClaimRuns, RenewClaims, Renewed, Work
 from eparch.core.runs import FlowRun
 from eparch.core.states import Pending, StateType
+from eparch.orchestration.deployment_versions import as_asked
 from eparch.orchestration.slots import Queue, deployment_slot, free_slots
 from eparch.orchestration.transition import NewClaim, claim_of, propose
 from eparch.orchestration.worker_instances import polled
@@ -111,6 +113,9 @@ class _Completion:
                 found = yield from deployments.deployment_value(run.deployment_id, claim_.claimed_at)
                 self._deployments[run.deployment_id] = found
             deployment = self._deployments[run.deployment_id]
+            if deployment is not None and asked_version(run.labels) is not None:
+                with contextlib.suppress(NotFound):  # its process says so, where it is seen
+                    deployment = yield from as_asked(deployment, run.labels)
         if run.flow_id not in self._flows:
             self._flows[run.flow_id] = yield from deployments.flow_value(run.flow_id)
         return ClaimedRun(claim=claim_, flow_run=run, deployment=deployment, flow=self._flows[run.flow_id])

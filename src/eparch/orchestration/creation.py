@@ -19,6 +19,7 @@ from eparch.core.pools import DEFAULT_QUEUE
 from eparch.core.runs import Author, DeploymentFlowRunCreate, FlowRun, FlowRunCreate, TaskRun, TaskRunCreate
 from eparch.core.states import Pending, Scheduled, State, StateType, from_create
 from eparch.core.task_workers import is_queued
+from eparch.orchestration.deployment_versions import as_asked
 from eparch.orchestration.subflows import follow
 from eparch.orchestration.transition import announce, first_state, propose
 from eparch.store import claims, deployments, pools, rows, runs, task_queue
@@ -135,6 +136,7 @@ def create_deployment_run(
         existing = yield from runs.read_flow_run_by_key(deployment.flow_id, body.idempotency_key, now)
         if existing is not None:
             return Made(existing, False)
+    deployment = yield from as_asked(deployment, body.labels)
     given = {**deployment.parameters, **body.parameters}
     check_parameters(deployment, given, body.enforce_parameter_schema)
     queue = yield from _deployment_queue(deployment, body.work_queue_name, now)

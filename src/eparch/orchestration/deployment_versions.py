@@ -6,11 +6,23 @@ changes nothing makes none, so a version's number tells whether somebody changed
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from eparch.core.deployment_versions import Change, Content, DeploymentVersion, Origin, Source, content_of
+from eparch.core.deployment_versions import (
+    Change,
+    Content,
+    DeploymentVersion,
+    Origin,
+    Source,
+    as_of,
+    asked_version,
+    content_of,
+)
 from eparch.core.deployments import Deployment
+from eparch.core.errors import NotFound
 from eparch.store import deployment_versions as store
 from eparch.store import deployments
 from eparch.store.deployment_versions import Head
@@ -42,6 +54,21 @@ def new_versions(
         versions.append(DeploymentVersion(number=1, created=since, origin=BEFORE, content=content_of(before)))
     next_ = number + len(versions) + 1
     return [*versions, DeploymentVersion(number=next_, created=now, origin=origin, content=after)]
+
+
+def as_asked(deployment: Deployment, labels: Mapping[str, Any] | None) -> Steps[Deployment]:
+    """The deployment as a run with these labels has it: as it was in the version that they name, if any.
+
+    Raises:
+        NotFound: that version is not kept.
+    """
+    number = asked_version(labels)
+    if number is None:
+        return deployment
+    version = yield from store.read_version(deployment.id, number)
+    if version is None:
+        raise NotFound(f"The deployment has no version {number}.")
+    return as_of(deployment, version.content)
 
 
 def head_after(

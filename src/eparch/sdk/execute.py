@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 
 from eparch.core import calls
+from eparch.core.deployment_versions import as_of, asked_version
 from eparch.core.deployments import Deployment
 from eparch.core.errors import (
     EXIT,
@@ -119,6 +120,10 @@ def _load(record: FlowRun, session: Session, lines: RunLogger) -> Flow[..., Any]
     deployment: Deployment | None = None
     if record.deployment_id is not None:
         deployment = session.client.send(calls.read_deployment(id=record.deployment_id))
+        number = asked_version(record.labels)
+        if number is not None:
+            version = session.client.send(calls.read_deployment_version(id=deployment.id, number=number))
+            deployment = as_of(deployment, version.content)
     if deployment is None or not deployment.entrypoint:
         raise SourceError(
             "The run has no entrypoint.", fix="Deploy the flow with an entrypoint, and run the deployment."
