@@ -15,6 +15,7 @@ from eparch.api.request import Answer
 from eparch.core.errors import (
     STATUS,
     BadRequest,
+    DatabaseUnusable,
     EparchError,
     Invalid,
     Locked,
@@ -66,6 +67,9 @@ def answer_to(error: Exception) -> Answer:
     """
     if isinstance(error, OverflowError):
         error = Invalid("A number or a date of the request is out of range.")
+    if isinstance(error, DatabaseUnusable):
+        # A full disk, say: somebody has to do something, and then it goes on.
+        error = Unavailable(error.message, why=error.why, fix=error.fix)
     if not isinstance(error, EparchError):
         return _fault(error)
     status = nearest(STATUS, error, 500)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from eparch.api.policy import API_VERSION
 from eparch.api.request import Answer, Request
 from eparch.api.router import handles
 from eparch.core import calls
 from eparch.core.calls import CsrfToken, ServerFacts
 from eparch.core.errors import EparchError, Unavailable
-from eparch.store import claims
+from eparch.store import claims, leadership
 from eparch.version import __version__
 
 
@@ -20,8 +22,11 @@ async def read_health(request: Request) -> bool:
 
 @handles(calls.read_ready)
 async def read_ready(request: Request) -> dict[str, str]:
-    """The server can do its work, because its database answers; 503 when it does not."""
+    """The server can do its work, because its database answers and takes writes; 503 when it does not."""
     try:
+        if request.services.database.fault:
+            # Nobody may have written since, so it is tried.
+            await request.write(leadership.acquire, "ready", UUID(int=0), request.now, request.now)
         await request.read(claims.read_pool, "")
     except EparchError as error:
         raise Unavailable("The database is not available.", why=error.message) from error

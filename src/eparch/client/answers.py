@@ -106,8 +106,8 @@ def error_of(answer: Answer, method: str, path: str, api_url: str) -> EparchErro
     if answer.status in (429, 502, 503, 504):
         return Unavailable(
             f"The server at {api_url} cannot answer right now (HTTP status {answer.status}).",
-            why=message,
-            fix="Try again later.",
+            why=_said(fields, "detail") or message,
+            fix=_said(fields, "fix") or "Try again later.",
         )
     if answer.status == 423:
         after = retry_after_of(answer.headers.get("retry-after"), datetime.now(UTC))
@@ -130,6 +130,11 @@ def _fields(answer: Answer) -> dict[str, Any] | None:
     except msgspec.MsgspecError:
         return None
     return body if isinstance(body, dict) else None
+
+
+def _said(fields: Mapping[str, Any] | None, name: str) -> str:
+    value = fields.get(name) if fields else None
+    return value if isinstance(value, str) else ""
 
 
 def _text(fields: dict[str, Any]) -> tuple[str, str]:

@@ -33,6 +33,8 @@ class Database(Protocol):
     dialect: Dialect
     on_notes: Callable[[Sequence[Note]], None]
     """Is told on the event loop what committed operations noted."""
+    fault: str
+    """Why the last write failed, when the database itself was the reason, such as a full disk; else empty."""
 
     async def read(self, operation: Callable[..., Steps[T]], *args: Any, **kwargs: Any) -> T:
         """Run a read that touches few rows."""

@@ -61,6 +61,7 @@ class PostgresDatabase:
         self._pool = pool
         self.url = url
         self.on_notes: Callable[[Sequence[Note]], None] = lambda _: None
+        self.fault = ""
         self.relay = Relay(url, lambda notes: self.on_notes(notes))
 
     async def read(self, operation: Callable[..., Steps[T]], *args: Any, **kwargs: Any) -> T:
@@ -103,7 +104,10 @@ class PostgresDatabase:
             except EparchError:
                 raise
             except Exception as error:
-                raise _translated(self.url, error) from error
+                translated = _translated(self.url, error)
+                self.fault = str(translated) if isinstance(translated, DatabaseUnusable) else ""
+                raise translated from error
+            self.fault = ""
             if notes:
                 self.on_notes(notes)
                 self.relay.tell(notes)

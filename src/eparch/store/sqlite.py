@@ -167,6 +167,7 @@ class SqliteDatabase:
         """
         self.path = path
         self.on_notes: Callable[[Sequence[Note]], None] = lambda _: None
+        self.fault = ""
         self._memory = path == ":memory:"
         self._writer = Connection(path)
         self._loop_reader = self._writer if self._memory else Connection(path, reads_only=True)
@@ -250,11 +251,14 @@ class SqliteDatabase:
             for job in batch:
                 self._attempt(job, raw)
             raw.execute("COMMIT")
+            self.fault = ""
         except BaseException as error:
+            translated = _translated(self.path, error)
+            self.fault = str(translated) if isinstance(translated, DatabaseUnusable) else ""
             with contextlib.suppress(sqlite3.Error):  # it may have been rolled back by itself
                 raw.execute("ROLLBACK")
             for job in batch:
-                job.error = job.error or _translated(self.path, error)
+                job.error = job.error or translated
 
     def _attempt(self, job: _Job, raw: sqlite3.Connection) -> None:
         if job.future.cancelled():

@@ -7,6 +7,7 @@ own, ``holder``, which outlives the worker; this is the worker's side of it. Wor
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 import socket
@@ -41,6 +42,8 @@ from eparch.workers.infrastructure import Exit, Infrastructure
 from eparch.workers.jobs import CLAIM_TOKEN, RUN_ID, command_of
 from eparch.workers.places import own_folder, sweep
 from eparch.workers.warm_parent import WarmParent, can_fork
+
+logger = logging.getLogger("eparch.worker")
 
 _KILLED = 30.0
 """Seconds after which a killed process that is still there is given up."""
@@ -83,7 +86,7 @@ class ProcessInfrastructure(Infrastructure[ProcessJob]):
     base_job_template: ClassVar[dict[str, Json]] = _TYPE.default_base_job_configuration
 
     def __init__(self, *, warm: bool = False) -> None:
-        """``warm`` lets runs be forked from a process that is ready, where that is possible (ADR 0012)."""
+        """``warm`` lets runs be forked from a process that is ready, where that is possible (ADR 0013)."""
         self._warm = WarmParent() if warm and can_fork() else None
         self._jobs: dict[str, _Job] = {}
         self._host = socket.gethostname().replace(":", "-")
@@ -242,7 +245,13 @@ class _Gate:
         Raises:
             InfrastructureError: its command cannot be run.
         """
-        self.holding.say(go=str(own_folder() / _place_of(self.pid, self.started)))
+        try:
+            folder = own_folder()
+        except OSError as error:
+            # Nobody can take the job over when this worker is gone, which is no reason not to begin.
+            logger.warning("There is no room for a socket of the job %d: %s", self.pid, error)
+            folder = Path(os.devnull)
+        self.holding.say(go=str(folder / _place_of(self.pid, self.started)))
         told = self.holding.hear()
         if "began" in told:
             return _Job(self.holding, self.pid, self.mark, bool(self.config.stream_output))
