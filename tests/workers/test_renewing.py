@@ -7,9 +7,12 @@ from msgspec.structs import replace
 from tests.workers.scripted import once
 
 from eparch.core import calls
+from eparch.core.states import Cancelled, Completed, Crashed, Failed, Paused, Pending, Running, Scheduled
 from eparch.settings import load
 from eparch.workers import reporting
+from eparch.workers.decisions import is_left_behind
 from eparch.workers.sources import ANSWER
+from eparch.workers.supervision import RUN, TOKEN
 
 
 def test_w17_claims_are_renewed_while_a_heartbeat_hangs(work, scripted, infrastructure, settings):
@@ -72,3 +75,46 @@ def test_w17_there_is_time_for_three_renewals_before_a_lease_is_over(tmp_path, m
         tries += 1
         at += lease * ANSWER + reporting.retry_after(lease / 3)
     assert tries >= 3
+
+
+@pytest.mark.parametrize(
+    ("state", "stored", "left"),
+    [
+        (Crashed(), "docker://e:abc", True),
+        (Cancelled(), "docker://e:abc", True),
+        (Scheduled(), "docker://e:abc", True),
+        (Running(), "docker://e:abc", False),
+        (Running(), "docker://renamed:abc", False),
+        (Running(), "docker://e:other", True),
+        (Pending(), None, False),
+        (Completed(), "docker://e:abc", False),
+        (Failed(), "docker://e:abc", False),
+        (Paused(), "docker://e:abc", False),
+    ],
+)
+def test_w17_which_jobs_are_left_behind(scripted, state, stored, left):
+    run = replace(scripted.add(), state=state, infrastructure_pid=stored)
+    assert is_left_behind(run, "docker://e:abc") is left
+
+
+@pytest.mark.parametrize(("token", "ended"), [("1", True), (None, False)])
+def test_w17_a_job_that_a_lost_machine_left_behind_is_ended_at_the_second_sight(
+    work, scripted, infrastructure, settings, token, ended
+):
+    run = scripted.add("sleep")
+    scripted.put(run, Crashed())
+    labels = {RUN: str(run.id)} | ({TOKEN: token} if token else {})
+    looked: list[list[str]] = []
+
+    def find(_):
+        with scripted.changed:
+            looked.append(list(infrastructure.stopped))
+            scripted.changed.notify_all()
+        return [] if infrastructure.stopped else ["fake:99"]
+
+    infrastructure.find, infrastructure.labels_of = find, lambda handle: labels
+    infrastructure.adopt = lambda handle: False
+    work(settings=replace(settings, worker_heartbeat_seconds=0.1))
+    scripted.wait(lambda: len(looked) >= 4)
+    assert infrastructure.stopped == (["fake:99"] if ended else [])
+    assert looked[:2] == [[], []]

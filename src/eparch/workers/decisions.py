@@ -100,6 +100,19 @@ def must_stop_when_lost(run: FlowRun) -> bool:
     ) and not _waits_in_process(run)
 
 
+def is_left_behind(run: FlowRun, handle: str) -> bool:
+    """Whether the job ``handle`` of a run, which had a claim, is of one that lapsed: its worker is gone for
+    good, and the run is over without it, waits to be begun anew, or has another job by now.
+    """
+    if run.state is None:
+        return False
+    if run.state.type in (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING):
+        # The name of its machine or engine may be written in another way by now.
+        stored = run.infrastructure_pid
+        return stored is not None and stored.rpartition(":")[2] != handle.rpartition(":")[2]
+    return must_stop_when_lost(run)
+
+
 def _waits_in_process(run: FlowRun) -> bool:
     """Whether the run waits within its process for its next attempt (wire 4.1, ``AwaitingRetry``)."""
     state = run.state

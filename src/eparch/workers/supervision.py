@@ -25,7 +25,12 @@ from eparch.core.pools import Claim, ClaimedRun, ClaimRef, WorkPool
 from eparch.core.runs import FlowRun, FlowRunUpdate
 from eparch.core.states import State, StateType
 from eparch.steps.references import ServerReferences
-from eparch.workers.decisions import StopReason, decide_after_exit, decide_after_failed_start
+from eparch.workers.decisions import (
+    StopReason,
+    decide_after_exit,
+    decide_after_failed_start,
+    is_left_behind,
+)
 from eparch.workers.infrastructure import Exit, Infrastructure
 from eparch.workers.jobs import Assignment, make_job
 from eparch.workers.reporting import PASSING, Reporter, Run
@@ -98,6 +103,8 @@ class Supervisor:
         self.not_started = 0
         """Runs whose job could not be started."""
         self._held: set[Held] = set()
+        self._left: set[str] = set()
+        """Jobs that were seen to be left behind when it was last looked for some."""
         self._changed = threading.Condition()
 
     def holding(self) -> list[Held]:
@@ -139,16 +146,31 @@ class Supervisor:
         Raises:
             EparchError: the infrastructure or the server cannot be asked now.
         """
-        mine = {held.handle for held in self.holding()}
+        mine, left = {held.handle for held in self.holding()}, set[str]()
         for handle in self.infrastructure.find({POOL_ID: str(self.pool().id)}):
             if handle in mine or self.stopping.is_set():
                 continue
             claimed = self._claim_of(self.infrastructure.labels_of(handle))
-            if claimed is None or not self.infrastructure.adopt(handle):
+            if claimed is None:
+                continue
+            if claimed.claim.token > 0 and is_left_behind(claimed.flow_run, handle):
+                left.add(handle)
+                self._end_left(handle, claimed.flow_run)
+                continue
+            if not self.infrastructure.adopt(handle):
                 continue
             fenced = claimed.claim.token > 0
             held = Held(claimed, fenced, handle=handle)
             self._hold(held, self._adopted)
+        self._left = left
+
+    def _end_left(self, handle: str, run: FlowRun) -> None:
+        """End a job whose claim lapsed, at the second sight: one that just told its end may have hooks."""
+        if handle not in self._left:
+            return
+        text = f"Worker '{self.worker_name}' ends {handle}, which the flow run '{run.name}' left behind"
+        self.log.write(run.id, text, logging.WARNING)
+        self.infrastructure.stop(handle, 0.0)
 
     def _claim_of(self, labels: Mapping[str, str]) -> ClaimedRun | None:
         """The run of a job as it was claimed; None if the server does not know it."""
