@@ -140,9 +140,7 @@ def create_deployment_run(
     given = {**deployment.parameters, **body.parameters}
     check_parameters(deployment, given, body.enforce_parameter_schema)
     queue = yield from _deployment_queue(deployment, body.work_queue_name, now)
-    pool_type = None
-    if queue is not None:
-        pool_type = yield from _check_job(queue, deployment, body.job_variables)
+    pool_type = (yield from _check_job(queue, deployment, body.job_variables)) if queue is not None else None
     flow = yield from deployments.read_flow(deployment.flow_id)
     assert flow is not None
     proposed = from_create(body.state, now) if body.state is not None else Scheduled(now, timestamp=now)

@@ -167,8 +167,15 @@ class Flow(Definition, Generic[P, R]):
         one = to_deployment(self, name, work_pool_name=work_pool_name, **given)
 
         def make() -> UUID:
-            shown = {"print_next_steps_message": print_next_steps, "ignore_warnings": ignore_warnings}
-            [made] = deploy(one, image=image, build=build, push=push, **shown, _sync=True)  # type: ignore[call-arg]
+            options: dict[str, Any] = {
+                "image": image,
+                "build": build,
+                "push": push,
+                "print_next_steps_message": print_next_steps,
+                "ignore_warnings": ignore_warnings,
+                "_sync": True,
+            }
+            [made] = deploy(one, **options)
             return made  # type: ignore[no-any-return]
 
         return either(make)()
