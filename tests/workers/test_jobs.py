@@ -224,3 +224,16 @@ def test_other_commands_stay_and_may_stand_before_ours():
 def test_w25_a_context_that_is_not_there_leaves_the_name_of_the_run():
     assert make({"name": "{{ ctx.flow_run.nmae }}"})["name"] == "wise-owl"
     assert make({"name": "job-{{ ctx.flow_run.nmae }}"})["name"] == "job-"
+
+
+def test_p9_what_a_template_escapes_is_not_filled_in_by_the_second_pass():
+    template = {
+        "job_configuration": {
+            "command": "say {{{{ ctx.flow_run.name }}}}",
+            "note": "{{ ctx.flow_run.name }}",
+        },
+        "variables": {"type": "object", "properties": {}},
+    }
+    job = make(template=template)
+    assert job["command"] == "say {{ ctx.flow_run.name }}"
+    assert "{{" not in job["note"]

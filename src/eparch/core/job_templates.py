@@ -227,18 +227,20 @@ def resolve_variables(schema: dict[str, Json], *layers: Layer) -> Resolved:
 
 
 def render_job(
-    base_job_template: dict[str, Json], layers: Iterable[Layer]
+    base_job_template: dict[str, Json], layers: Iterable[Layer], *, unescape: bool = True
 ) -> tuple[dict[str, Json], Resolved]:
     """The job that a worker starts, and where each variable came from.
 
-    A literal ``env`` mapping in ``job_configuration`` keeps its keys and takes those of the variable ``env``.
+    ``unescape`` is false because another pass follows. A literal ``env`` mapping in ``job_configuration`` keeps its keys and takes those of the variable ``env``.
 
     Raises:
         Invalid: a layer has a variable that the pool does not offer, or this is no template at all.
     """
     schema, configuration = parts_of(base_job_template)
     resolved = resolve_variables(schema, *layers)
-    rendered: dict[str, Json] = render(configuration, lookup_in(resolved.values), kinds=VARIABLES)
+    rendered: dict[str, Json] = render(
+        configuration, lookup_in(resolved.values), kinds=VARIABLES, unescape=unescape
+    )
     env = resolved.values.get("env")
     if isinstance(rendered.get("env"), dict) and isinstance(configuration["env"], dict) and env:
         rendered["env"] = rendered["env"] | env

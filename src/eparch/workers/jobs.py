@@ -98,7 +98,7 @@ def make_job(
         Invalid: a job variable is unknown, or refers to something that cannot be read here.
         EparchError: a block or variable is not there, or the server cannot be asked.
     """
-    rendered, resolved = render_job(dict(template), layers_of(assignment))
+    rendered, resolved = render_job(dict(template), layers_of(assignment), unescape=False)
     job: dict[str, Json] = _filled(rendered, _lookup(assignment, references), references)
     job["name"] = _name(job.get("name")) or assignment.flow_run.name
     job["labels"] = labels_of(assignment) | {
