@@ -1,4 +1,4 @@
-"""Runs that are forked from a process that is ready (ADR 0012): as fresh as cold ones, and never two."""
+"""Runs that are forked from a process that is ready (ADR 0013): as fresh as cold ones, and never two."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from shlex import quote
 from uuid import UUID, uuid4
 
 import pytest
-from tests.workers.test_end_to_end import is_alive
+from tests.workers.test_end_to_end import Place, is_alive
 
 from eparch.client.http import Client
 from eparch.core import calls
 from eparch.core.deployments import DeploymentCreate, FlowCreate
 from eparch.core.errors import InfrastructureError
 from eparch.core.runs import DeploymentFlowRunCreate
+from eparch.core.states import StateType
 from eparch.testing.infrastructure import InfrastructureContract
 from eparch.workers import warm_parent
 from eparch.workers.descendants import MARK, environment_of
@@ -329,3 +330,19 @@ def test_a_job_that_cannot_begin_says_why_and_is_not_tried_again(runs, warm, tmp
         warm.start(job, lambda handle: gone.rmdir())
     assert not (tmp_path / "x").exists()
     assert "cold" not in caplog.text
+
+
+def test_issue_4_fifty_runs_at_once_begin_once_each(server, tmp_path):
+    place = Place(server, tmp_path)
+    place.pipe.unlink()
+    with (tmp_path / "flows.py").open("a") as flows:
+        flows.write("\n@flow\ndef counted():\n    say(os.environ['EPARCH_FLOW_RUN_ID'] + '\\n')\n")
+    first = place.run("counted")
+    assert first.deployment_id is not None
+    call = calls.create_deployment_flow_run(id=first.deployment_id, body=DeploymentFlowRunCreate())
+    made = [first, *(place.client.send(call) for _ in range(49))]
+    assert place.worker("--run-once", "--name", "w").wait(240) == 0, place.log()
+    assert {str(place.state(run).type) for run in made} == {str(StateType.COMPLETED)}
+    assert sorted(place.pipe.read_text().split()) == sorted(str(run.id) for run in made)
+    assert "starts cold" not in place.log()
+    place.client.close()

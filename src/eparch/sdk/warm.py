@@ -1,4 +1,4 @@
-"""The process from which a worker's runs are forked, and what a forked one does to be as if fresh (ADR 0012).
+"""The process from which a worker's runs are forked, and what a forked one does to be as if fresh (ADR 0013).
 
 ``main`` runs in the warm parent, in each holder and in each run's process: a fork returns from where the
 parent waits. The parent imports Eparch and nothing of anybody else's, has one thread and no connection.

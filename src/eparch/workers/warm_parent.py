@@ -1,4 +1,4 @@
-"""The worker's side of warm starts: the process from which holders and jobs are forked (ADR 0012).
+"""The worker's side of warm starts: the process from which holders and jobs are forked (ADR 0013).
 
 Owns when a job may be forked, and that the parent is there, is renewed and ends with its worker. Starts
 ``eparch.sdk.warm`` by name. Whatever goes wrong here means a cold start, never a second one.
