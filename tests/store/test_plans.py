@@ -427,6 +427,11 @@ FOUND_FIRST: dict[str, Any] = {
         "EXPECTED_START_TIME_DESC",
         related=(("flows", Group("and_", (Condition("id", "any_", [FLOW]),))),),
     ),
+    "runs of a pool": lambda ids: listed(
+        "flow_runs",
+        "START_TIME_DESC",
+        related=(("work_pools", Group("and_", (Condition("name", "any_", ["pool"]),))),),
+    ),
     "runs of a deployment, when expected": lambda ids: FILTERED["runs of a deployment"](ids),
 }
 

@@ -256,7 +256,7 @@ sa.Index(
     flow_run.c.start_time,
     flow_run.c.state_type,
 )
-for _name in ("flow_id", "deployment_id"):
+for _name in ("flow_id", "deployment_id", "work_queue_id"):
     # With the time expected at the end, the index sorts a flow's runs by it without reading them.
     sa.Index(
         f"ix_flow_run_{_name}_began", flow_run.c[_name], began, flow_run.c.id, flow_run.c.expected_start_time

@@ -118,6 +118,9 @@ _VIA: dict[tuple[str, str], str] = {
 FAR = 1000
 """Rows before a page from which on it is far behind."""
 
+_QUEUED = ("work_pools", "work_queues")
+"""Their runs are many, and come from several pieces of an index."""
+
 Names = tuple[str, ...]
 """What each value of a query is called; one that is a list of one has a name of its own, see ``_is_any``."""
 
@@ -150,8 +153,12 @@ def _is_found_first(query: Query) -> bool:
     """
     if query.offset >= FAR:
         return True
+    if query.entity != "flow_runs":
+        return False
+    if any(other in _QUEUED for other, _ in query.related):
+        return True
     expected = query.sort.startswith("EXPECTED_START_TIME_")
-    return query.entity == "flow_runs" and expected and bool(query.where.parts or query.related)
+    return expected and bool(query.where.parts or query.related)
 
 
 def bind_count(query: Query) -> Bound:

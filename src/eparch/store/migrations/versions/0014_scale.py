@@ -35,6 +35,10 @@ def upgrade() -> None:
         "expected_start_time, id, state_type, state_name, start_time, total_run_time, state_timestamp",
     )
     _again("ix_flow_run_began", f"{BEGAN}, id, expected_start_time, start_time, state_type")
+    op.execute(
+        "CREATE INDEX ix_flow_run_work_queue_id_began ON flow_run "
+        f"(work_queue_id, {BEGAN}, id, expected_start_time)"
+    )
     op.create_index("ix_event_event_occurred", "event", ["event", "occurred", "id"])
     op.create_table(
         "log_tally",
@@ -59,6 +63,7 @@ def downgrade() -> None:
     op.drop_table("position_shift")
     op.drop_table("log_tally")
     op.drop_index("ix_event_event_occurred", "event")
+    op.drop_index("ix_flow_run_work_queue_id_began", "flow_run")
     _again("ix_flow_run_began", f"{BEGAN}, id")
     _again("ix_flow_run_expected_start_time", "expected_start_time, id")
 
