@@ -212,6 +212,7 @@ def test_moved(before: str, after: str) -> None:
         "  job_configuration: {a: 1}\n",
         "  schedulez: []\n",
         "  environment: production\n",
+        "  work_pool:\n    name: null # to be said\n  work_queue_name: q\n",
         "  job_variables: none\n",
         "  flow_location: flows\n",
     ],

@@ -126,6 +126,30 @@ def test_d2_the_order_is_always_the_same(root: Path) -> None:
     ]
 
 
+def test_d2_what_git_and_prefect_ignore_is_not_searched(root: Path) -> None:
+    text = "from prefect import flow\n@flow\ndef no(): ...\n"
+    for path in ("build/a.py", "lib/out/a.py", "lib/kept.py", "drafts/a.py", "conda/a.py", "secret.py"):
+        write(root, path, text)
+    write(root, ".gitignore", "/build/\n*.log\nsecret.py\n")
+    write(root, "lib/.gitignore", "out\n")
+    write(root, ".prefectignore", "drafts/**\n")
+    write(root, "conda/conda-meta/history", "")
+    assert {flow.position.file for flow in find_flows(root)} == {"flows/etl.py", "lib/kept.py"}
+
+
+def test_d2_of_two_functions_with_one_name_the_last_counts(root: Path) -> None:
+    flow = "    @flow\n    def one(x: int{}): ...\n"
+    text = "from prefect import flow\nif 1:\n" + flow.format("") + "else:\n" + flow.format(" = 2")
+    write(root, "two.py", text)
+    (found,) = find_flows(root, ignore=["flows"])
+    assert (found.position.line, read_flow(found.entrypoint, root).position.line) == (7, 7)
+
+
+def test_a_computed_name_is_known_to_be_one(root: Path) -> None:
+    computed = {flow.function_name for flow in find_flows(root) if flow.is_name_computed}
+    assert computed == {"computed_name"}
+
+
 def test_what_is_skipped(root: Path) -> None:
     text = "from prefect import flow\n@flow\ndef no(): ...\n"
     for folder in (".hidden", "node_modules/x", "env", "lib/site-packages", "__pycache__", "skip/deep"):

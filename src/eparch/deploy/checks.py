@@ -79,6 +79,11 @@ class Checker:
 
     def check_flow(self, flow: FoundFlow) -> None:
         """Its parameters, and those of its schedules, fit the flow."""
+        if flow.is_name_computed:
+            self.notes.append(
+                f"The name of the flow at '{self.rendered.entrypoint}' is computed; '{flow.name}' is taken. "
+                "--import finds the real one."
+            )
         if self.rendered.enforce_parameter_schema is False:
             return
         self._check_parameters(flow, self.rendered.parameters, ("parameters",))

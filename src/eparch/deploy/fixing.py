@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from eparch.core.errors import SourceErrors
 from eparch.core.model import Json
@@ -218,8 +219,8 @@ def _move(lines: Lines, item: dict[str, Json], at: Path, source: Path, target: P
     new = wrap(left[:-1], new, column)
     empty = (*parent, left[0])
     taken = lines.remove(empty) if lines.document.span(empty) is not None else []
-    if taken is None:
-        return None
+    if taken is None or any("#" in line for first, last, _ in taken for line in lines.lines[first:last]):
+        return None  # what is empty may be replaced, a comment on it may not
     if in_place:
         return Change([*_in_place(lines, (*at, *source), new), *taken], gone, made)
     removed, added = lines.remove((*at, *source)), lines.append(parent, new)
@@ -374,14 +375,13 @@ def _drop(data: Json, path: Path) -> None:
 
 def _set(data: Json, path: Path, value: Json) -> None:
     """Set the value at ``path``; what is missing on the way is made."""
+    there: Any = data
     for number, key in enumerate(path[:-1]):
         following: Json = [] if isinstance(path[number + 1], int) else {}
-        if isinstance(data, list):
-            if key == len(data):
-                data.append(following)
-            data = data[key]
-        else:
-            if is_blank(data.get(key)):
-                data[key] = following
-            data = data[key]
-    data[path[-1]] = value
+        if isinstance(there, list):
+            if key == len(there):
+                there.append(following)
+        elif is_blank(there.get(key)):
+            there[key] = following
+        there = there[key]
+    there[path[-1]] = value

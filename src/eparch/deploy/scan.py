@@ -7,16 +7,17 @@ source: name, description, parameters. Does not load flows; a name that is compu
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import re
 import sys
 import tokenize
-from collections.abc import Collection, Iterator
-from fnmatch import fnmatch
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from eparch.core.errors import SourceError, did_you_mean
+from eparch.core.ignoring import Ignored, read_ignored
 from eparch.core.model import Json, Value
 from eparch.deploy.source import Position
 
@@ -33,6 +34,7 @@ _DECORATORS = {
     "eparch.sdk.flow",
     "eparch.sdk.flow.flow",
 }
+_ENVIRONMENTS = ("pyvenv.cfg", "conda-meta")
 _SKIPPED = {"node_modules", "__pycache__", "site-packages"}
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _MAX_HOPS = 8
@@ -47,6 +49,8 @@ class FoundFlow(Value, frozen=True, kw_only=True):
     description: str | None = None
     parameter_schema: dict[str, Json] = {}
     is_async: bool = False
+    is_name_computed: bool = False
+    """Whether its code gives it a name that cannot be read; ``name`` is then that of the function."""
     position: Position
 
 
@@ -61,8 +65,9 @@ class Entrypoint(Value, frozen=True, kw_only=True):
 def find_flows(root: Path, ignore: Collection[str] = ()) -> list[FoundFlow]:
     """The flows in the Python files below ``root``, by path and then by line: always in the same order.
 
-    Hidden directories, virtual environments, ``node_modules`` and what a pattern of ``ignore`` matches (a
-    name or a path from ``root``) are left out, and so are files that are not valid Python.
+    Hidden directories, virtual environments, ``node_modules``, what ``.gitignore`` files, ``.prefectignore``
+    and the patterns of ``ignore`` (as in ``.gitignore``) leave out are not searched, and files that are not
+    valid Python have none. Of functions with one name the last counts, as it does for Python.
     """
     found = []
     for path in _python_files(root, ignore):
@@ -73,7 +78,8 @@ def find_flows(root: Path, ignore: Collection[str] = ()) -> list[FoundFlow]:
         except (SourceError, OSError):
             continue
         names = _imports(module)
-        for function in _functions(module.body):
+        last = {function.name: function for function in _functions(module.body)}
+        for function in sorted(last.values(), key=lambda one: one.lineno):
             if _decorator(function, names) is not None:
                 relative = path.relative_to(root).as_posix()
                 entrypoint = f"{relative}:{function.name}"
@@ -121,25 +127,41 @@ def split_entrypoint(entrypoint: str) -> Entrypoint:
 
 
 def _python_files(root: Path, ignore: Collection[str]) -> Iterator[Path]:
+    rules: dict[Path, Ignored] = {}
     for folder, folders, files in os.walk(root):
         here = Path(folder)
+        rules[here] = read_ignored(_patterns(here, files, ignore if here == root else ()))
         folders[:] = sorted(
             name
             for name in folders
             if name not in _SKIPPED
             and not name.startswith(".")
-            and not (here / name / "pyvenv.cfg").exists()
-            and not _is_ignored(here / name, root, ignore)
+            and not any((here / name / mark).exists() for mark in _ENVIRONMENTS)
+            and not _is_ignored(here / name, root, rules, is_directory=True)
         )
         for name in sorted(files):
             path = here / name
-            if name.endswith(".py") and path.is_file() and not _is_ignored(path, root, ignore):
+            if name.endswith(".py") and path.is_file() and not _is_ignored(path, root, rules):
                 yield path
 
 
-def _is_ignored(path: Path, root: Path, ignore: Collection[str]) -> bool:
-    names = (path.relative_to(root).as_posix(), path.name)
-    return any(fnmatch(name, pattern.rstrip("/")) for pattern in ignore for name in names)
+def _patterns(folder: Path, files: Collection[str], more: Collection[str]) -> str:
+    texts = []
+    for name in (".gitignore", ".prefectignore"):
+        if name in files:
+            with contextlib.suppress(OSError):
+                texts.append((folder / name).read_text(errors="replace"))
+    return "\n".join([*texts, *more])
+
+
+def _is_ignored(path: Path, root: Path, rules: Mapping[Path, Ignored], *, is_directory: bool = False) -> bool:
+    """Whether a rule of a folder from ``root`` down to that of ``path`` leaves it out."""
+    for folder in (path.parent, *path.parent.parents):
+        if rules[folder](path.relative_to(folder).as_posix(), is_directory):
+            return True
+        if folder == root:
+            break
+    return False
 
 
 def _shown(path: Path, root: Path) -> str:
@@ -269,12 +291,14 @@ def _describe(
     from eparch.core.signatures import schema_of_ast
 
     decorator = _decorator(function, names)
+    keywords = decorator.keywords if isinstance(decorator, ast.Call) else []
     given = {
         keyword.arg: keyword.value.value
-        for keyword in (decorator.keywords if isinstance(decorator, ast.Call) else [])
+        for keyword in keywords
         if isinstance(keyword.value, ast.Constant) and isinstance(keyword.value.value, str)
     }
     return FoundFlow(
+        is_name_computed="name" not in given and any(one.arg == "name" for one in keywords),
         name=given.get("name") or function.name.replace("_", "-"),
         function_name=function.name,
         entrypoint=entrypoint,

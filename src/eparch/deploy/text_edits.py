@@ -218,7 +218,7 @@ def wrap(keys: Path, lines: list[str], column: int) -> list[str]:
 
     ``lines`` have to begin at the column of the innermost; a 0 among the keys is an item of a list.
     """
-    head = []
+    head: list[str] = []
     while keys:
         key, keys = keys[0], keys[1:]
         if key == 0:
