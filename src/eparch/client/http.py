@@ -83,6 +83,7 @@ class Client:
         }
         for name, value in self._headers.items():
             _check_header(name, value)
+        self._heard: tuple[str | None, float] = None, 0.0
         self._begin()
         _clients.add(self)
 
@@ -130,6 +131,19 @@ class Client:
         version = self.send(calls.read_admin_version())
         check_admin_version(version, self.api_url)
         return version
+
+    @property
+    def skew(self) -> float | None:
+        """Seconds by which this clock was ahead of the server's at the last answer, to about one; None if the
+        server did not say.
+        """
+        from email.utils import parsedate_to_datetime
+
+        said, here = self._heard
+        try:
+            return here - parsedate_to_datetime(said).timestamp() if said else None
+        except ValueError:
+            return None
 
     def close(self) -> None:
         """Close the connections; the client can still be used and opens new ones."""
@@ -211,6 +225,7 @@ class Client:
         connection.request(call.method, self._prefix + call.path, body, headers)
         response = connection.getresponse()
         named = {name.lower(): value for name, value in response.getheaders()}
+        self._heard = named.get("date"), time.time()
         data = _read(response, named.get("content-encoding") == "gzip")
         return Answer(response.status, named, data), not response.will_close
 

@@ -198,7 +198,8 @@ def recognised(answer: StateAnswer, transition_id: Any) -> StateAnswer:
 def _seconds(effect: Sleep) -> float:
     if effect.until is None:
         return max(effect.seconds, 0.0)
-    return max((effect.until - datetime.now(UTC)).total_seconds(), 0.0)
+    seconds = max((effect.until - datetime.now(UTC)).total_seconds(), 0.0)
+    return seconds if effect.most is None else min(seconds, max(effect.most, 0.0))
 
 
 def _sleep(run: Context, effect: Sleep) -> None:

@@ -115,6 +115,8 @@ class Sleep(Effect):
 
     until: datetime | None = None
     seconds: float = 0.0
+    most: float | None = None
+    """Seconds after which it is over in any case: ``until`` is by the server's clock, ours may be behind."""
 
 
 @dataclass(slots=True)

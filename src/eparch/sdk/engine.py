@@ -216,7 +216,10 @@ def _try_again(run: Run, authority: Authority, proposed: StateCreate, state: Sta
         f"Received non-final state {state.name!r} when proposing final state {proposed.name!r}"
         " and will attempt to run again...",
     )
-    yield Sleep(until=state.state_details.scheduled_time)
+    due = state.state_details.scheduled_time
+    # The server, whose clock wrote both, says so if it is too early still.
+    most = None if due is None else (due - state.timestamp).total_seconds()
+    yield Sleep(until=due, most=most)
     return (yield from authority.propose(RUNNING))
 
 
@@ -272,7 +275,7 @@ class ServerAuthority:
             if due is not None and due != asked:
                 # The delay is in whole seconds, the time is exact; but by the server's clock, not by ours.
                 asked = due
-                yield Sleep(until=due)
+                yield Sleep(until=due, most=delay + 1.0 if isinstance(delay, int) else None)
             else:
                 yield Sleep(seconds=float(delay) if isinstance(delay, int) else 1.0)
 

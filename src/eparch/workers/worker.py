@@ -47,6 +47,9 @@ _TICK = 0.5
 LAST_SECONDS = 5.0
 """Between SIGTERM and SIGKILL for a run that had its time and has not finished."""
 
+SKEW_SECONDS = 5.0
+"""Difference of clocks that is told; the server says its time in whole seconds."""
+
 _POOL_AGE = 1.0
 """Seconds for which a pool that was read is taken as it is; its template may be edited while a worker
 runs.
@@ -86,6 +89,8 @@ class Worker:
         self._begun = False
         self._ended = threading.Event()
         self._accepting = threading.Lock()
+        self._skewed = False
+        """It was said that the clocks differ."""
         self._turn = threading.Lock()
         """Held while runs are taken from a server that is polled."""
         self.name = options.name or ""
@@ -115,6 +120,8 @@ class Worker:
             self.stopping.set()
             self._say_goodbye()
             self.log.close()
+            if self._infrastructure is not None:
+                self._infrastructure.close()
 
     def stop(self) -> None:
         """Take no more runs and end, as ``options.on_stop`` says; called again, end now (row W18)."""
@@ -132,6 +139,7 @@ class Worker:
             self.name = f"{pool.type} {socket.gethostname()} {os.urandom(3).hex()}"
         infrastructure = self._infrastructure or find_type(pool.type)()
         self._infrastructure = infrastructure
+        infrastructure.prepare(self.settings)
         prefetch = self.options.prefetch_seconds
         if prefetch is None:
             prefetch = self.settings.prefetch_seconds
@@ -150,6 +158,7 @@ class Worker:
             # A signal that came while it began.
             self.stopping.set()
         self._wait_out(self._beat)
+        self._compare_clocks()
         self._try(self.supervisor.adopt)
         limit = "no limit" if self.options.limit is None else f"at most {self.options.limit} runs"
         logger.info("Worker '%s' serves the pool '%s' (%s, %s)", self.name, pool.name, pool.type, limit)
@@ -364,6 +373,7 @@ class Worker:
                 self._news.clear()
                 beaten, shown = now, held
                 self._try(self._beat)
+                self._compare_clocks()
             if now - adopted >= adopt_every and self.slots.is_open:
                 adopted = now
                 self._try(self.supervisor.adopt)
@@ -419,6 +429,18 @@ class Worker:
                 text = f"Worker '{self.name}' has lost the flow run '{one.run.name}' and ends its job"
                 self.log.write(run_id, text, logging.WARNING)
                 self.supervisor.stop(one, StopReason.LOST, 0.0)
+
+    def _compare_clocks(self) -> None:
+        """Say once that this machine's clock is not the server's: waits do not depend on it, code of users
+        may.
+        """
+        skew = getattr(self.impatient, "skew", None)
+        if not self._skewed and skew is not None and abs(skew) > SKEW_SECONDS:
+            self._skewed = True
+            logger.warning(
+                "The clock of this machine is %.0f s %s that of the server: synchronize them with NTP",
+                abs(skew), "ahead of" if skew > 0 else "behind",
+            )  # fmt: skip
 
     def _beat(self) -> None:
         if self._instance is not None:
