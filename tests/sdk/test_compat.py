@@ -100,3 +100,72 @@ def test_importing_the_sdk_brings_nothing_heavy() -> None:
         "yaml",
     }
     assert not heavy & loaded
+
+
+MISSING = {
+    "prefect": {"Transaction", "aserve", "get_client", "serve"},
+    "prefect.deployments": {"arun_deployment", "run_deployment"},
+    "prefect.events": {"get_events_client", "get_events_subscriber", "ResourceSpecification"},
+    "prefect.logging": {"disable_run_logger"},
+    "prefect.results": {"ResultStore"},
+    "prefect.serializers": {"JSONSerializer", "PickleSerializer"},
+    "prefect.task_runners": {"ProcessPoolTaskRunner"},
+    "prefect.transactions": {"transaction"},
+}
+"""What user code imports and the stand-in does not have, as ``docs/wire-differences.md`` says."""
+
+COMMON = {
+    "prefect": "flow task Flow Task State tags unmapped allow_failure get_run_logger deploy serve aserve"
+    " get_client"
+    " pause_flow_run resume_flow_run suspend_flow_run apause_flow_run aresume_flow_run asuspend_flow_run"
+    " Transaction"
+    " __version__",
+    "prefect.artifacts": "create_link_artifact create_markdown_artifact create_table_artifact"
+    " create_image_artifact"
+    " create_progress_artifact update_progress_artifact acreate_markdown_artifact acreate_table_artifact",
+    "prefect.automations": "Automation EventTrigger CompoundTrigger SequenceTrigger MetricTrigger"
+    " RunDeployment",
+    "prefect.blocks.core": "Block",
+    "prefect.blocks.notifications": "SlackWebhook MicrosoftTeamsWebhook DiscordWebhook",
+    "prefect.blocks.system": "Secret JSON String DateTime",
+    "prefect.blocks.webhook": "Webhook",
+    "prefect.cache_policies": "DEFAULT INPUTS TASK_SOURCE RUN_ID NO_CACHE NONE FLOW_PARAMETERS CachePolicy",
+    "prefect.client.schemas": "FlowRun TaskRun State StateType StateDetails",
+    "prefect.client.schemas.objects": "FlowRun TaskRun State StateType",
+    "prefect.concurrency.asyncio": "concurrency rate_limit",
+    "prefect.concurrency.sync": "concurrency rate_limit",
+    "prefect.context": "FlowRunContext TaskRunContext get_run_context tags",
+    "prefect.deployments": "run_deployment arun_deployment deploy RunnerDeployment",
+    "prefect.docker": "DockerImage",
+    "prefect.events": "emit_event Event DeploymentEventTrigger DeploymentMetricTrigger"
+    " DeploymentCompoundTrigger"
+    " DeploymentSequenceTrigger EventTrigger CompoundTrigger SequenceTrigger MetricTrigger Posture"
+    " RunDeployment"
+    " SendNotification CallWebhook get_events_client get_events_subscriber ResourceSpecification Automation",
+    "prefect.exceptions": "MissingResult UpstreamTaskError ObjectNotFound Abort CrashedRun FailedRun",
+    "prefect.filesystems": "LocalFileSystem RemoteFileSystem",
+    "prefect.flows": "Flow flow",
+    "prefect.futures": "wait as_completed PrefectFuture",
+    "prefect.input": "RunInput",
+    "prefect.logging": "get_logger get_run_logger disable_run_logger",
+    "prefect.results": "ResultStore",
+    "prefect.runtime": "flow_run task_run deployment",
+    "prefect.schedules": "Cron Interval RRule",
+    "prefect.serializers": "JSONSerializer PickleSerializer",
+    "prefect.states": "Completed Failed Cancelled Crashed Paused Pending Running Scheduled State",
+    "prefect.task_runners": "ThreadPoolTaskRunner ConcurrentTaskRunner ProcessPoolTaskRunner",
+    "prefect.task_worker": "serve TaskWorker",
+    "prefect.tasks": "Task task task_input_hash exponential_backoff",
+    "prefect.transactions": "transaction",
+    "prefect.utilities.annotations": "quote allow_failure unmapped opaque",
+    "prefect.variables": "Variable",
+}
+"""Names that flow files commonly import from Prefect 3.8.8."""
+
+
+@pytest.mark.parametrize("module", COMMON)
+def test_names_that_flow_files_import_are_there_or_told_of(module: str) -> None:
+    missing = set(COMMON[module].split()) - NAMES.get(module, {}).keys()
+    assert missing == MISSING.get(module, set())
+    told = Path(__file__).parents[2].joinpath("docs", "wire-differences.md").read_text()
+    assert [name for name in sorted(missing) if f"`{name}`" not in told] == []

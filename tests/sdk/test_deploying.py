@@ -17,6 +17,7 @@ from eparch.core.errors import Conflict, EparchError, NotFound, Usage
 from eparch.core.pools import WorkPoolCreate
 from eparch.core.templates import placeholders
 from eparch.sdk import session as sessions
+from eparch.sdk.automations import DeploymentEventTrigger
 from eparch.sdk.code_storage import GitRepository, LocalStorage, RemoteStorage, storage_of
 from eparch.sdk.deploying import DockerImage, _name_and_tag, deploy, schedules_of
 from eparch.sdk.flow import Flow, flow
@@ -66,7 +67,9 @@ def test_d23_a_flow_of_a_folder_is_deployed_and_a_second_time_nothing_changes(
         tags=["a"],
         job_variables={"env": {"A": "1"}},
         concurrency_limit=2,
-        triggers=[{"expect": ["order.placed"], "posture": "Reactive"}],
+        triggers=[
+            DeploymentEventTrigger(expect={"order.placed"}, name="orders", parameters={"pages": 3}),
+        ],
     )
     made = client.send(calls.read_deployment(id=id_))
     assert made.entrypoint == "flows.py:report"
@@ -77,7 +80,9 @@ def test_d23_a_flow_of_a_folder_is_deployed_and_a_second_time_nothing_changes(
     assert made.description == "Reports on a day."
     assert made.schedules[0].schedule["cron"] == "0 3 * * *"
     resource = f"prefect.deployment.{id_}"
-    assert len(client.send(calls.read_related_automations(resource_id=resource))) == 1
+    (automation,) = client.send(calls.read_related_automations(resource_id=resource))
+    assert (automation.name, automation.trigger.expect) == ("orders", ["order.placed"])
+    assert automation.actions[0].parameters == {"pages": 3}
     versions = client.send(calls.read_deployment_versions(id=id_))
     again = one.deploy("nightly", work_pool_name="python", parameters={"pages": 2}, tags=["a"],
                        job_variables={"env": {"A": "1"}}, concurrency_limit=2)  # fmt: skip

@@ -113,6 +113,37 @@ ResumeAutomation = Kind(actions.ResumeAutomation)
 SendNotification = Kind(actions.SendNotification)
 CallWebhook = Kind(actions.CallWebhook)
 
+_OF_DEPLOYMENT = ("name", "description", "enabled", "parameters", "job_variables", "schedule_after")
+
+
+class DeploymentKind:
+    """A kind of trigger that goes with a deployment: what ``triggers`` of ``deploy`` and ``serve`` take."""
+
+    def __init__(self, kind: Kind[Any]) -> None:
+        """``kind`` is that of the trigger alone."""
+        self._kind = kind
+        self.__name__ = f"Deployment{kind.__name__}"
+        self.__doc__ = kind.__doc__
+
+    def __call__(self, **fields: Any) -> dict[str, Any]:
+        """The trigger as it is written in a deployment, with the name of its automation, parameters ...
+
+        Raises:
+            Invalid: a field is missing, unknown or of another kind.
+        """
+        own = {name: _plain(fields.pop(name)) for name in _OF_DEPLOYMENT if name in fields}
+        trigger = self._kind(**fields)
+        return {**_plain(fields), "type": trigger.__struct_config__.tag, **own}
+
+    def __repr__(self) -> str:
+        return f"<{self.__name__}>"
+
+
+DeploymentEventTrigger = DeploymentKind(EventTrigger)
+DeploymentMetricTrigger = DeploymentKind(MetricTrigger)
+DeploymentCompoundTrigger = DeploymentKind(CompoundTrigger)
+DeploymentSequenceTrigger = DeploymentKind(SequenceTrigger)
+
 _FIELDS = values.AutomationUpdate.__struct_fields__
 
 

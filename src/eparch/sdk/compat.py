@@ -54,6 +54,11 @@ _RUNNERS = _from(_SDK + "runners", "ThreadPoolTaskRunner", ConcurrentTaskRunner=
 _FLOWS = _from(_SDK + "flow", "Flow", "flow")
 _TASKS = _from(_SDK + "task", "Task", "task")
 _DEPLOYING = _from(_SDK + "deploying", "RunnerDeployment", "deploy")
+_PAUSING = _from(
+    _SDK + "pausing",
+    *("apause_flow_run", "aresume_flow_run", "asuspend_flow_run"),
+    *("pause_flow_run", "resume_flow_run", "suspend_flow_run"),
+)
 _SLOT_ERRORS = _from(
     "eparch.core.errors",
     AcquireConcurrencySlotTimeoutError="NoSlotsInTime",
@@ -71,6 +76,11 @@ _ACTIONS = _from(
     *("ResumeFlowRun", "ResumeWorkPool", "ResumeWorkQueue", "RunDeployment", "SendNotification"),
     "SuspendFlowRun",
 )
+_OF_DEPLOYMENTS = _from(
+    _SDK + "automations",
+    *("DeploymentCompoundTrigger", "DeploymentEventTrigger", "DeploymentMetricTrigger"),
+    "DeploymentSequenceTrigger",
+)
 _EVENTS = _from("eparch.core.events", "Event", "ReceivedEvent")
 
 _BLOCKS = _SDK + "blocks."
@@ -87,7 +97,7 @@ NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         **_from(_SDK + "logs", "get_run_logger"),
         **_from("eparch.version", "__version__"),
         **_from(_SDK + "deploying", "deploy"),
-        **_from(_SDK + "pausing", "pause_flow_run", "resume_flow_run", "suspend_flow_run"),
+        **_PAUSING,
     },
     "prefect.artifacts": _from(
         _SDK + "artifacts",
@@ -127,10 +137,17 @@ NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         **_from(_SDK + "flow_run", "FlowRunContext"),
         **_from(_SDK + "task_run", "TaskRunContext"),
     },
-    "prefect.events": {**_TRIGGERS, **_ACTIONS, **_EVENTS, **_from(_SDK + "events", "emit_event")},
+    "prefect.events": {
+        **_TRIGGERS,
+        **_OF_DEPLOYMENTS,
+        **_ACTIONS,
+        **_EVENTS,
+        **_from(_SDK + "events", "emit_event"),
+    },
     "prefect.events.actions": _ACTIONS,
     "prefect.events.schemas": {},
     "prefect.events.schemas.automations": _TRIGGERS,
+    "prefect.events.schemas.deployment_triggers": _OF_DEPLOYMENTS,
     "prefect.events.schemas.events": _EVENTS,
     "prefect.events.utilities": _from(_SDK + "events", "emit_event"),
     "prefect.exceptions": _from(
@@ -145,11 +162,7 @@ NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         UpstreamTaskError="UpstreamFailed",
     ),
     "prefect.filesystems": _FILES,
-    "prefect.flow_runs": _from(
-        _SDK + "pausing",
-        *("apause_flow_run", "aresume_flow_run", "asuspend_flow_run"),
-        *("pause_flow_run", "resume_flow_run", "suspend_flow_run"),
-    ),
+    "prefect.flow_runs": _PAUSING,
     "prefect.deployments": _DEPLOYING,
     "prefect.deployments.runner": _DEPLOYING,
     "prefect.docker": _from(_SDK + "deploying", "DockerImage"),
