@@ -1,7 +1,9 @@
 """What a cluster does to Jobs, and what is made of it: refusals, breaks, ends, workers that are gone."""
 
+import itertools
 import json
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from eparch.workers.kubernetes import KubernetesInfrastructure
 from eparch.workers.kubernetes_cluster import Cluster
 from eparch.workers.kubernetes_faults import ClusterAway
 from eparch.workers.kubernetes_holding import Holder
+from eparch.workers.kubernetes_pods import Patience, Waiting
 
 LABELS = {"prefect.io/work-pool-id": "p1", "prefect.io/flow-run-id": "r1"}
 
@@ -56,6 +59,16 @@ def configured(script="exit 0", change=None, **values):
 
 def begin(infrastructure, *args, recorded=lambda handle: None, **values) -> str:
     return infrastructure.start(configured(*args, **values), recorded)
+
+
+def pass_time(infrastructure, cluster, key):
+    """Let much time pass for whoever waits for a Job, and wake them."""
+    infrastructure._clock = lambda: time.monotonic() + 1000
+    cluster.objects.change(key, lambda found: found["metadata"].setdefault("annotations", {}).update(t="1"))
+
+
+def job_key(handle):
+    return Key("jobs", "default", handle.rpartition(":")[2])
 
 
 def watching(infrastructure, handle):
@@ -144,7 +157,8 @@ def test_w19_watches_and_logs_that_break_go_on_and_lose_nothing(infrastructure, 
     gate.touch()
     thread.join(60)
     assert seen[0].code == 0
-    assert capfd.readouterr().err.split() == ["one", "two", "three"]
+    said = capfd.readouterr().err.splitlines()
+    assert [line for line in said if line in ("one", "two", "three")] == ["one", "two", "three"]
 
 
 def test_w19_an_api_that_is_away_is_waited_for_and_forgotten_changes_are_listed(infrastructure, cluster):
@@ -191,10 +205,11 @@ def told(infrastructure):
 
 def test_w21_a_pod_without_a_node_waits_and_says_why(infrastructure, cluster, told):
     cluster.kubelet.no_room = "0/1 nodes are available: 1 Insufficient memory."
-    handle = begin(infrastructure, pod_watch_timeout_seconds=1)
+    handle = begin(infrastructure)
     thread, seen = watching(infrastructure, handle)
     reasons, heard = told
     assert heard.wait(60)
+    pass_time(infrastructure, cluster, cluster.wait_for_pod("Pending"))
     cluster.kubelet.no_room = ""
     thread.join(60)
     assert seen[0].code == 0
@@ -216,11 +231,15 @@ def broken_secret(manifest):
 )
 def test_w21_a_pod_that_cannot_start_says_why_and_ends(infrastructure, cluster, told, image, change, reason):
     cluster.kubelet.missing_images.add("gone:1")
-    handle = begin(infrastructure, "exit 0", change, image=image, pod_watch_timeout_seconds=1)
-    seen = infrastructure.watch(handle)
-    assert seen.code is None
-    assert seen.reason.startswith(f"its pod did not start within 1 seconds: {reason}")
-    assert told[0][0][1].startswith(reason)
+    handle = begin(infrastructure, "exit 0", change, image=image)
+    thread, seen = watching(infrastructure, handle)
+    reasons, heard = told
+    assert heard.wait(60)
+    pass_time(infrastructure, cluster, cluster.wait_for_pod("Pending"))
+    thread.join(60)
+    assert seen[0].code is None
+    assert seen[0].reason.startswith(f"its pod did not start within 60 seconds: {reason}")
+    assert reasons[0][1].startswith(reason)
     assert cluster.jobs() == cluster.pods() == []
 
 
@@ -231,11 +250,39 @@ def test_w21_a_secret_that_is_there_is_given_to_the_job(infrastructure, cluster,
     assert "from the secret" in capfd.readouterr().err
 
 
-def test_w21_a_job_without_a_pod_says_what_the_cluster_says(infrastructure, cluster):
+def ended_by_quota(infrastructure, cluster):
+    """The exit of a job that gets no pod."""
     cluster.kubelet.quota = 'pods "job" is forbidden: exceeded quota: small, requested: pods=1'
-    seen = infrastructure.watch(begin(infrastructure, pod_watch_timeout_seconds=1))
-    assert seen.reason.startswith("no pod was made for it within 1 seconds: pods")
+    handle = begin(infrastructure)
+    with cluster.objects.changed:
+        assert cluster.objects.changed.wait_for(lambda: cluster.objects.find("events", "default"), 60)
+    # Each look at the clock is a minute later than the one before.
+    clock, infrastructure._clock = infrastructure._clock, itertools.count(0.0, 61.0).__next__
+    seen = infrastructure.watch(handle)
+    infrastructure._clock, cluster.kubelet.quota = clock, ""
+    return seen
+
+
+def test_w21_a_job_without_a_pod_says_what_the_cluster_says(infrastructure, cluster):
+    seen = ended_by_quota(infrastructure, cluster)
+    assert seen.reason.startswith("no pod was made for it within 60 seconds: pods")
     assert "exceeded quota: small" in seen.reason
+
+
+def test_w21_only_what_does_not_pass_by_waiting_ends_a_job():
+    patience, waits = Patience(60, None), Waiting("Unschedulable", "no room", False)
+    assert patience.end_of(0, None, [], None) == patience.end_of(59, None, [], None) == ""
+    assert patience.pause(59) == 1
+    assert patience.end_of(60, None, [], None) == "no pod was made for it within 60 seconds"
+    pod = {"metadata": {}}
+    assert patience.end_of(61, None, [pod], waits) == patience.end_of(9999, None, [pod], waits) == ""
+    assert patience.pause(9999) == float("inf")
+    broken = Waiting("ImagePullBackOff", "", True)
+    assert patience.end_of(10000, None, [pod], broken) == patience.end_of(10059, None, [pod], broken) == ""
+    assert "ImagePullBackOff" in patience.end_of(10060, None, [pod], broken)
+    queued = {"spec": {"suspend": True}}
+    assert patience.end_of(20000, queued, [], None) == patience.end_of(30000, queued, [], None) == ""
+    assert Patience(60, 10).end_of(0, None, [pod], None) == ""
 
 
 # How a job ends
@@ -270,7 +317,8 @@ def test_w17_a_job_that_somebody_deletes_is_over(infrastructure, cluster):
     handle = begin(infrastructure, "sleep 600")
     thread, seen = watching(infrastructure, handle)
     pod = cluster.wait_for_pod()
-    cluster.objects.remove(Key("jobs", "default", handle.rpartition(":")[2]))
+    cluster.wait_for_request("get pods/log")
+    cluster.objects.remove(job_key(handle))
     cluster.kubelet.delete_pod(pod, 1)
     thread.join(60)
     assert seen[0].reason == "its Job was deleted while it ran"
@@ -444,9 +492,7 @@ def test_the_rules_of_the_guide_grant_exactly_what_is_used(make, cluster, monkey
     cluster.rules, cluster.cluster_rules = rules_of("Role"), rules_of("ClusterRole")
     first = make()
     monkeypatch.setattr(first._holder, "host", "another machine")
-    cluster.kubelet.quota = "no pods"
-    assert "no pods" in first.watch(begin(first, pod_watch_timeout_seconds=1)).reason
-    cluster.kubelet.quota = ""
+    assert "exceeded quota" in ended_by_quota(first, cluster).reason
     handle = begin(first, "sleep 600")
     second = make()
     assert not second.adopt(handle)

@@ -107,6 +107,11 @@ class FakeCluster:
             assert self.objects.changed.wait_for(look, 60), f"no pod is {phase}: {self.pods(namespace)}"
         return Key("pods", namespace, found[0]["metadata"]["name"])
 
+    def wait_for_request(self, name: str) -> None:
+        """Until ``verb resource`` was asked for; a minute at most."""
+        with self.objects.changed:
+            assert self.objects.changed.wait_for(lambda: name in self.requests, 60), f"nobody asked to {name}"
+
     def drop_connections(self) -> None:
         """Break every watch and every log that is followed."""
         for connection in list(self._streams):
@@ -205,7 +210,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _admit(self, request: _Request) -> None:
         cluster = self.cluster
-        cluster.requests.append(request.name)
+        with cluster.objects.changed:
+            cluster.requests.append(request.name)
+            cluster.objects.changed.notify_all()
         if cluster.is_away:
             raise Refused(503, "ServiceUnavailable", "the server is currently unable to handle the request")
         if self.headers.get("Authorization") != f"Bearer {cluster.token}":

@@ -102,6 +102,7 @@ class KubernetesInfrastructure(Infrastructure[KubernetesJob]):
 
     def __init__(self) -> None:
         self._holder = Holder()
+        self._clock = time.monotonic
         self._lock = threading.Lock()
         self._clusters: dict[str, Cluster] = {}
         self._watched: dict[str, Future[Exit]] = {}
@@ -333,20 +334,20 @@ class KubernetesInfrastructure(Infrastructure[KubernetesJob]):
         self, cluster: Cluster, space: str, handle: str, seen: Seen, output: Output, patience: Patience
     ) -> str:
         """Wait until the Job is over or has to be ended; why it was ended, if it was."""
-        told, sure = "", time.monotonic()
+        told, sure = "", self._clock()
         while True:
             with seen.changed:
                 pods, job, is_gone = seen.in_order(), seen.job, seen.is_gone
             if job is not None and end_of(job):
                 return ""
-            if is_gone or time.monotonic() - sure > _SURE:
-                sure = time.monotonic()
+            if is_gone or self._clock() - sure > _SURE:
+                sure = self._clock()
                 if self._is_gone(cluster, space, seen):
                     return ""
                 continue
             output.look(pods)
             waiting = waiting_of(pods[-1]) if pods else None
-            reason = patience.end_of(time.monotonic(), job, pods, waiting)
+            reason = patience.end_of(self._clock(), job, pods, waiting)
             if reason:
                 if not pods:
                     reason += cluster.why_no_pod(space, seen.name)
@@ -356,7 +357,7 @@ class KubernetesInfrastructure(Infrastructure[KubernetesJob]):
             told = self._tell_waiting(handle, waiting, told)
             with seen.changed:
                 if seen.job is job and seen.is_gone == is_gone and seen.in_order() == pods:
-                    seen.changed.wait(min(patience.pause(time.monotonic()), _SURE))
+                    seen.changed.wait(min(patience.pause(self._clock()), _SURE))
 
     def _tell_waiting(self, handle: str, waiting: Waiting | None, told: str) -> str:
         """Say why it does not begin, once for each reason (row W21)."""

@@ -40,7 +40,7 @@ MERGE = "application/merge-patch+json"
 
 
 class Lines:
-    """Lines that an API sends one after the other; ``close`` may be called from another thread."""
+    """Lines that an API sends one after the other."""
 
     def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
         self._connection, self._response = connection, response
@@ -55,15 +55,15 @@ class Lines:
         try:
             while line := self._response.readline(_LINE_BYTES):
                 yield line
-        except (*_FAULTS, ValueError) as error:
+        except (*_FAULTS, ValueError, AttributeError) as error:
+            # The last two are what http.client makes of a socket that is shut down while it is read.
             raise ClusterAway("The Kubernetes API broke off", why=_reason(error)) from None
 
-    def close(self) -> None:
-        """End it, also while it is waited for."""
+    def interrupt(self) -> None:
+        """End it from another thread than the one that reads."""
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
-        self._connection.close()
 
     def __enter__(self) -> Lines:
         return self
@@ -71,7 +71,8 @@ class Lines:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self._response.close()
+        self._connection.close()
 
 
 class Api:

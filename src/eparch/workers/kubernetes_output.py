@@ -74,7 +74,7 @@ class _Log:
         self._thread.join(_LAST)
         lines = self._lines
         if lines is not None:
-            lines.close()
+            lines.interrupt()
             self._thread.join(_PAUSE)
         self._read(follow=False)
         self._stream.end()

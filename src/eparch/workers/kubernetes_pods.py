@@ -68,7 +68,8 @@ class Patience:
     def __init__(self, pod: float, job: float | None) -> None:
         self.pod, self.job = pod, job
         self._begun: float | None = None
-        self._faulty: float | None = None
+        self._fault, self._since = "", 0.0
+        """What keeps it from beginning, and since when."""
 
     @staticmethod
     def of(annotations: Mapping[str, str]) -> Patience:
@@ -82,13 +83,12 @@ class Patience:
             self._begun = now
         if self.job is not None and now - self._begun >= self.job:
             return f"it ran longer than {self.job:g} seconds (job_watch_timeout_seconds)"
-        is_faulty = not pods or (waiting is not None and waiting.is_fault)
-        if not is_faulty:
-            self._faulty = None
-            return ""
-        if self._faulty is None or self._begun == now:
-            self._faulty = now
-        if now - self._faulty < self.pod:
+        fault = "" if pods else "no pod"
+        if waiting is not None and waiting.is_fault:
+            fault = "waiting"
+        if fault != self._fault or self._begun == now:
+            self._fault, self._since = fault, now
+        if not fault or now - self._since < self.pod:
             return ""
         if waiting is None:
             return f"no pod was made for it within {self.pod:g} seconds"
@@ -99,8 +99,8 @@ class Patience:
         ends = []
         if self.job is not None and self._begun is not None:
             ends.append(self._begun + self.job)
-        if self._faulty is not None:
-            ends.append(self._faulty + self.pod)
+        if self._fault:
+            ends.append(self._since + self.pod)
         return max(min(ends, default=float("inf")) - now, 0.01)
 
 

@@ -172,7 +172,7 @@ class _Watch:
         self._over.set()
         lines = self._lines
         if lines is not None:
-            lines.close()
+            lines.interrupt()
 
     def _go_on(self) -> None:
         pause, version = _PAUSE[0], ""
