@@ -38,7 +38,9 @@ for _command in (versions, diff, rollback):
 
 @deployment.command("ls", example="eparch deployment ls report")
 @click.argument("flows", metavar="[FLOW...]", nargs=-1)
-@click.option("--flow-name", "more_flows", metavar="NAME", multiple=True, help="As FLOW; repeatable.")
+@click.option(
+    "--flow-name", "--flow_name", "more_flows", metavar="NAME", multiple=True, help="As FLOW; repeatable."
+)
 @click.option("--by-created/--no-by-created", default=False, help="The latest first, instead of by name.")
 @click.option("--tag", "tags", metavar="TAG", multiple=True, help="Only with this tag; repeatable.")
 @click.option("--limit", type=click.IntRange(min=1), help="How many at most.")
@@ -225,7 +227,7 @@ def resume(session: Session, name: str) -> None:
 @deployment.command("delete", example="eparch deployment delete report/nightly -y")
 @click.argument("chosen", metavar="[NAME...]", nargs=-1, shell_complete=names.deployments)
 @click.option("--id", "id_", metavar="ID", help="The deployment's id instead of NAME.")
-@click.option("--all", "everything", is_flag=True, help="Every deployment.")
+@click.option("--all/--no-all", "everything", help="Every deployment.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.pass_obj

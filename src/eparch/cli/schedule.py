@@ -83,7 +83,7 @@ def ls(session: Session, name: str) -> None:
 @click.option("--active/--no-active", default=True, help="Whether it schedules runs.")
 @click.option("--slug", metavar="NAME", help="A name for it.")
 @click.option("--replace/--no-replace", default=False, help="Remove the other schedules.")
-@click.option("-y", "--yes", "--accept-yes", is_flag=True, help="Do not ask.")
+@click.option("-y", "--yes/--no-yes", "--accept-yes/--no-accept-yes", default=False, help="Do not ask.")
 @click.pass_obj
 def create(
     session: Session,
@@ -191,7 +191,7 @@ def _delete(
 @schedule.command("delete", example="eparch deployment schedule delete report/nightly nightly -y")
 @click.argument("name", shell_complete=names.deployments)
 @click.argument("schedule_id")
-@click.option("-y", "--yes", "--accept-yes", is_flag=True, help="Do not ask.")
+@click.option("-y", "--yes/--no-yes", "--accept-yes/--no-accept-yes", default=False, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.pass_obj
 def delete(session: Session, name: str, schedule_id: str, yes: bool, dry_run: bool) -> None:
@@ -201,7 +201,7 @@ def delete(session: Session, name: str, schedule_id: str, yes: bool, dry_run: bo
 
 @schedule.command("clear", example="eparch deployment schedule clear report/nightly -y")
 @click.argument("name", shell_complete=names.deployments)
-@click.option("-y", "--yes", "--accept-yes", is_flag=True, help="Do not ask.")
+@click.option("-y", "--yes/--no-yes", "--accept-yes/--no-accept-yes", default=False, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.pass_obj
 def clear(session: Session, name: str, yes: bool, dry_run: bool) -> None:
