@@ -333,3 +333,24 @@ def test_importing_and_defining_needs_no_server() -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_w19_the_run_of_a_worker_is_patient_with_a_server_that_is_away(tmp_path):
+    from eparch.client.retries import Fault
+    from eparch.sdk import session
+
+    settings = load({}, tmp_path)
+    assert session._retries(settings, None) is None
+    patient = session._retries(settings, "run:1")
+    elapsed, attempt, pauses = 0.0, 0, []
+    while True:
+        attempt += 1
+        fault = Fault(connected=False)
+        pause = patient.delay(fault, idempotent=True, attempt=attempt, elapsed=elapsed, roll=0.5)
+        if pause is None:
+            break
+        pauses.append(pause)
+        elapsed += pause
+    # Longer than a restart takes, asked often enough to go on at once, and over in the end.
+    assert 250 < elapsed <= session.PATIENCE
+    assert max(pauses) <= 5

@@ -23,6 +23,9 @@ T = TypeVar("T")
 CLAIM_VARIABLE = "EPARCH_CLAIM_TOKEN"
 """Environment variable with the fencing token of this process (row W15)."""
 
+PATIENCE = 300.0
+"""Seconds for which the run of a worker tries to reach the server."""
+
 
 class Sender(Protocol):
     """What a session needs of a client."""
@@ -97,6 +100,15 @@ def leave() -> None:
         session.close()
 
 
+def _retries(settings: Settings, claim: str | None) -> Any:
+    """How patient this process is. The run of a worker outlives a restart of the server: its claim is kept
+    meanwhile by others, so giving up at once would only crash it (row W19).
+    """
+    from eparch.client.retries import Retries
+
+    return Retries(attempts=max(settings.max_retries, 1000), total=PATIENCE) if claim else None
+
+
 def _claim() -> str | None:
     """The fencing token and the run that it is of, as they are shown with every proposal."""
     token, run_id = os.environ.get(CLAIM_VARIABLE), os.environ.get("EPARCH_FLOW_RUN_ID")
@@ -113,7 +125,9 @@ def _open() -> Session:
         from eparch.client.local import find_or_start
 
         api_url = find_or_start(settings)
-    session = Session(settings, connect(settings, api_url=api_url), claim=_claim())
+    claim = _claim()
+    client = connect(settings, api_url=api_url, retries=_retries(settings, claim))
+    session = Session(settings, client, claim=claim)
     configure(session)
     return session
 
