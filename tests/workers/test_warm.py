@@ -335,6 +335,8 @@ def test_a_job_that_cannot_begin_says_why_and_is_not_tried_again(runs, warm, tmp
 def test_issue_4_fifty_runs_at_once_begin_once_each(server, tmp_path):
     place = Place(server, tmp_path)
     place.pipe.unlink()
+    # A machine that is busy with all of them must not lose them for that.
+    place.env["EPARCH_LEASE_SECONDS"] = "60"
     with (tmp_path / "flows.py").open("a") as flows:
         flows.write("\n@flow\ndef counted():\n    say(os.environ['EPARCH_FLOW_RUN_ID'] + '\\n')\n")
     first = place.run("counted")
@@ -342,7 +344,8 @@ def test_issue_4_fifty_runs_at_once_begin_once_each(server, tmp_path):
     call = calls.create_deployment_flow_run(id=first.deployment_id, body=DeploymentFlowRunCreate())
     made = [first, *(place.client.send(call) for _ in range(49))]
     assert place.worker("--run-once", "--name", "w").wait(240) == 0, place.log()
-    assert {str(place.state(run).type) for run in made} == {str(StateType.COMPLETED)}
+    ended = [place.state(run) for run in made]
+    assert [state.message for state in ended if state.type is not StateType.COMPLETED] == []
     assert sorted(place.pipe.read_text().split()) == sorted(str(run.id) for run in made)
     assert "starts cold" not in place.log()
     place.client.close()
