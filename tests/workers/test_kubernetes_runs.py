@@ -53,7 +53,9 @@ class Place:
         self.pool = f"pool-{uuid4().hex[:8]}"
         self.folder = folder
         self.env = {**server.env, "KUBECONFIG": str(cluster.write_kubeconfig(folder))}
-        self.env |= {"EPARCH_HOME": str(folder / "home"), "EPARCH_WORKER_ON_STOP": "cancel"}
+        # A claim lasts until the next worker is there, however busy the machine is.
+        self.env |= {"EPARCH_WORKER_ON_STOP": "cancel", "EPARCH_LEASE_SECONDS": "120"}
+        self.env["EPARCH_HOME"] = str(folder / "home")
         self.pipe = folder / "pipe"
         os.mkfifo(self.pipe)
         (folder / "flows.py").write_text(FLOWS)
