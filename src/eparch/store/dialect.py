@@ -16,7 +16,7 @@ from eparch.core.model import encode
 
 Converter = Callable[[Any], Any]
 
-_EMPTY = {dict: "{}", list: "[]"}
+_EMPTY: dict[Any, str] = {dict: "{}", list: "[]"}
 """Most tags, labels and inputs are these."""
 
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
