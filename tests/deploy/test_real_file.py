@@ -186,7 +186,7 @@ def refused(action: Callable[[], object]) -> tuple[SourceError, ...]:
     return ()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(projects, st.lists(deployments, max_size=3))
 def test_any_content_is_read_or_refused_with_places(top: dict[str, Any], items: list[dict[str, Any]]) -> None:
     document = parse(dump({**top, "deployments": items}), "f")
