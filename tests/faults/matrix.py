@@ -43,6 +43,9 @@ STEPS = (
 
 USER_CODE = "user code runs"
 
+HEADING = "## The fault matrix"
+"""Before it in docs/reliability.md stands what was written by hand."""
+
 BOUND = 12 * LEASE
 """Seconds after which a run that has not ended counts as stuck."""
 
@@ -299,7 +302,7 @@ def _revision() -> str:
 
 
 def table(found: dict[tuple[str, str, str], Counts], seconds: float, seed: int) -> str:
-    """docs/reliability.md."""
+    """The second part of docs/reliability.md."""
     every = list(found.values())
     sums = {
         name: sum(getattr(one, name) for one in every)
@@ -308,7 +311,7 @@ def table(found: dict[tuple[str, str, str], Counts], seconds: float, seed: int) 
     slowest = max((one.slowest for one in every), default=0.0)
     covered = len({(step, fault) for _, step, fault in found})
     lines = [
-        "# Reliability: the fault matrix",
+        HEADING,
         "",
         "Printed by `make faults`. Real workers, jobs and a real server; between them a proxy at which each",
         "step is seen. At the step something is killed (`kill -9`) or cut off, with two workers on one pool",
@@ -350,7 +353,8 @@ def main() -> int:
     found = run_matrix(given.seconds, given.seed, given.databases.split(","), chosen)
     text = table(found, given.seconds, given.seed)
     if given.write is not None:
-        given.write.write_text(text)
+        before = given.write.read_text().partition(HEADING)[0] if given.write.exists() else ""
+        given.write.write_text(before + text)
     print(text)
     print(json.dumps({"wrong": sum(one.wrong for one in found.values())}))
     return 1 if any(one.wrong for one in found.values()) else 0

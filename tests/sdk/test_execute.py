@@ -338,6 +338,7 @@ def test_importing_and_defining_needs_no_server() -> None:
 def test_w19_the_run_of_a_worker_is_patient_with_a_server_that_is_away(tmp_path):
     from eparch.client.retries import Fault
     from eparch.sdk import session
+    from eparch.settings import load
 
     settings = load({}, tmp_path)
     assert session._retries(settings, None) is None

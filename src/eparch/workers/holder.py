@@ -358,6 +358,7 @@ class Holder:
             guest.drain(1.0)
             guest.close()
             return
+        self.link.send(taken=True)
         self.link.close()
         self.link = guest
         guest.send(adopted=True, mark=self.spec["environment"][descendants.MARK], show=self.spec["show"])

@@ -142,7 +142,10 @@ class Infrastructure(ABC, Generic[Config]):
         return False
 
     def renewed(self, handles: Sequence[str], asked: float) -> None:
-        """The claims of these jobs were renewed; ``asked`` is ``time.monotonic()`` before that was asked."""
+        """The claims of these jobs were renewed; ``asked`` is ``time.monotonic()`` before that was asked.
+
+        0.0: they were not, but the worker is there.
+        """
         return
 
     def close(self) -> None:

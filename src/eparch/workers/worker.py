@@ -413,6 +413,8 @@ class Worker:
         held = {one.run.id: one for one in self.supervisor.holding()}
         if not held:
             return
+        # Whoever holds a job must not think this worker gone because the server is.
+        self.supervisor.infrastructure.renewed([one.handle for one in held.values() if one.handle], 0.0)
         asked = time.monotonic()
         answer = self.source.renew([one.ref for one in held.values()])
         kept = [held[run_id].handle for run_id in answer.kept if run_id in held]
