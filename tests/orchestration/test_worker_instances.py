@@ -204,6 +204,27 @@ async def test_w18_a_waiting_claim_is_answered_by_an_order(asking: Asking) -> No
     assert (await asyncio.wait_for(waiting, 20)).order == "work"
 
 
+async def test_w18_a_worker_that_has_ended_is_given_nothing_by_the_claim_that_it_left_waiting(
+    asking: Asking,  # noqa: F811
+) -> None:
+    world, own = asking.world, new_id()
+    await report(world, own)
+    waiting = await asking.ask(instance_id=own)
+    await report(world, own, draining=True)
+    await report(world, own, stopped=True)
+    # Handed back by it after it asked.
+    run = await world.run(await world.deployment())
+    while asking.waiters.asleep < 1:
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    # A report that its last word overtook does not let it ask again.
+    assert await report(world, own) == "work"
+    assert await world.claim(instance_id=own) == {}
+    assert [one.status for one in await instances(world)] == ["OFFLINE"]
+    assert list(await world.claim(instance_id=new_id())) == [run]
+    waiting.cancel()
+
+
 async def test_w29_the_last_lines_of_each_instance_are_kept(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import threading
+from functools import partial
 
 import pytest
 from tests.workers.test_worker import is_started, outage
 
 from eparch.core import calls
 from eparch.core.states import Cancelling, Completed, Running, StateType
-from eparch.core.worker_instances import WorkerOrder
+from eparch.core.worker_instances import WorkerOrder, WorkerOrders
 from eparch.workers import instance
 from eparch.workers.instance import Shipping
+from eparch.workers.options import WorkerOptions
 
 
 def reported(scripted):
@@ -31,7 +34,7 @@ def test_w1_a_worker_ends_with_0_and_says_goodbye(work, scripted):
     worker.stop()
     worker.join()
     assert worker.codes == [0]
-    assert reported(scripted).stopped
+    assert (reported(scripted).stopped, reported(scripted).draining) == (True, True)
     assert len({report.id for report in scripted.reports}) == 1
 
 
@@ -78,6 +81,31 @@ def test_w18_finish_waits_for_the_runs_takes_no_more_and_shows_draining(work, sc
     assert infrastructure.stopped == []
     assert scripted.state(run).is_completed()
     assert reported(scripted).stopped
+
+
+def test_w18_a_report_whose_turn_comes_late_does_not_undo_that_the_worker_drains(settings):
+    sent, go_on, waits = [], threading.Event(), threading.Event()
+
+    class Slow:
+        def send(self, call, *, timeout=None):
+            sent.append(call.body)
+            waits.set()
+            assert go_on.wait(60)
+            return WorkerOrders()
+
+    own, draining = instance.Instance(Slow(), WorkerOptions(pool="local"), settings, "w", 25.0), []
+    threads = []
+    for _ in range(2):
+        report = partial(own.report, [], is_draining=lambda: bool(draining))
+        threads.append(threading.Thread(target=report))
+        threads[-1].start()
+        assert waits.wait(60)
+    # The second waits for the first to be answered; meanwhile the worker is told to stop.
+    draining.append(True)
+    go_on.set()
+    for thread in threads:
+        thread.join(60)
+    assert [body.draining for body in sent] == [False, True]
 
 
 def test_w18_finish_ends_what_is_left_after_the_grace(work, scripted, infrastructure):

@@ -60,6 +60,9 @@ def report(pool_name: str, body: WorkerReport, now: datetime, keeping: Keeping) 
             why=f"It is one of '{known.name}' in the pool '{known.work_pool_name}'.",
             fix="Make a new id for each process.",
         )
+    if known is not None and known.stopped_at is not None:
+        # It was sent before the last word and overtaken by it.
+        return WorkerOrders(order=known.order)
     if known is None:
         # As a claim does: first the pool, then the worker.
         yield from claims.lock_pool(pool_id)
@@ -141,18 +144,18 @@ def stock_heartbeat(
 def polled(instance_id: UUID | None, pool_id: UUID, now: datetime) -> Steps[tuple[WorkerOrder, bool]]:
     """The instance asks for runs; what it is to do, and whether it is given any.
 
-    One that drains asked before it did; what it hands back must not come to itself. That it asked is written
-    down once in ``WRITE_EVERY``.
+    One that drains, or has ended, asked before it did; what it hands back must not come to itself. That it
+    asked is written down once in ``WRITE_EVERY``.
     """
     found = None
     if instance_id is not None:
         found = yield from worker_instances.read_poll(instance_id, pool_id)
     if instance_id is None or found is None:
         return WorkerOrder.WORK, True
-    order, draining, before = found
+    order, leaves, before = found
     if before is None or now - before >= WRITE_EVERY:
         yield from worker_instances.mark_polled(instance_id, now)
-    return order, order is WorkerOrder.WORK and not draining
+    return order, order is WorkerOrder.WORK and not leaves
 
 
 def drain(

@@ -37,7 +37,9 @@ _TYPES = {"about": About}
 _NEWEST = _INSTANCES.order_by(_instance.c.seen_at.desc(), _instance.c.id.desc())
 _ONE = Statement(_INSTANCES.where(_instance.c.id == param("id", _instance.c.id)), types=_TYPES)
 _POLLED_BY = Statement(
-    sa.select(_instance.c.worker_order, _instance.c.draining, _instance.c.last_polled_at).where(
+    sa.select(
+        _instance.c.worker_order, _instance.c.draining, _instance.c.stopped_at, _instance.c.last_polled_at
+    ).where(
         _instance.c.id == param("id", _instance.c.id),
         _instance.c.work_pool_id == param("work_pool_id", _instance.c.work_pool_id),
     )
@@ -167,11 +169,14 @@ def _listed(of_pool: bool, of_name: bool) -> Statement:
 def read_poll(
     instance_id: UUID, work_pool_id: UUID
 ) -> Steps[tuple[WorkerOrder, bool, datetime | None] | None]:
-    """What an instance of the pool is ordered to do, whether it drains, and when it was last written down
-    that it asked.
+    """What an instance of the pool is ordered to do, whether it drains or has ended, and when it was last
+    written down that it asked.
     """
     found = yield _POLLED_BY(id=instance_id, work_pool_id=work_pool_id)
-    return (WorkerOrder(found[0][0]), found[0][1], found[0][2]) if found else None
+    if not found:
+        return None
+    order, draining, stopped_at, before = found[0]
+    return WorkerOrder(order), draining or stopped_at is not None, before
 
 
 def mark_polled(instance_id: UUID, now: datetime) -> Steps[None]:

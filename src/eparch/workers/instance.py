@@ -11,7 +11,7 @@ import platform
 import socket
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -69,8 +69,12 @@ class Instance:
             labels=dict(options.labels), capacity=options.limit,
         )  # fmt: skip
 
-    def report(self, runs: Sequence[UUID], *, draining: bool, stopped: bool = False) -> WorkerOrder:
+    def report(
+        self, runs: Sequence[UUID], *, is_draining: Callable[[], bool], stopped: bool = False
+    ) -> WorkerOrder:
         """Say how it is; what it is to do. After ``stopped`` nothing more is said.
+
+        It is asked whether it drains when its turn has come, so that no report undoes what a later one said.
 
         Raises:
             EparchError: the server did not hear it.
@@ -79,6 +83,7 @@ class Instance:
             if self._stopped:
                 return WorkerOrder.WORK
             self._stopped = stopped
+            draining = is_draining()
             about = replace(self._about, runs=list(runs)[:MAX_RUNS])
             body = replace(self._body, draining=draining, stopped=stopped, about=about)
             pool = self._options.pool

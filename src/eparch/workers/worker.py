@@ -447,7 +447,7 @@ class Worker:
     def _beat(self) -> None:
         if self._instance is not None:
             held = [one.run.id for one in self.supervisor.holding()]
-            self._obey(self._instance.report(held, draining=not self.slots.is_open))
+            self._obey(self._instance.report(held, is_draining=lambda: not self.slots.is_open))
             return
         body = Heartbeat(
             name=self.name, heartbeat_interval_seconds=max(round(self.settings.worker_heartbeat_seconds), 1)
@@ -472,7 +472,7 @@ class Worker:
         """The server need not wait to see that this process is gone."""
         if self._instance is not None:
             goodbye = self._instance
-            self._try(lambda: goodbye.report([], draining=False, stopped=True))
+            self._try(lambda: goodbye.report([], is_draining=lambda: True, stopped=True))
         if self._shipping is not None:
             self._shipping.end()
 
