@@ -231,7 +231,8 @@ def render_job(
 ) -> tuple[dict[str, Json], Resolved]:
     """The job that a worker starts, and where each variable came from.
 
-    ``unescape`` is false because another pass follows. A literal ``env`` mapping in ``job_configuration`` keeps its keys and takes those of the variable ``env``.
+    ``unescape`` is false because another pass follows. A literal ``env`` mapping in ``job_configuration``
+    keeps its keys and takes those of the variable ``env``.
 
     Raises:
         Invalid: a layer has a variable that the pool does not offer, or this is no template at all.
