@@ -63,6 +63,7 @@ FLAGS = {
     " --hide-secrets",
     "config unset": "-y --yes",
     "profile create": "--from",
+    "init": "--name --recipe -f --field",
 }
 
 

@@ -96,6 +96,7 @@ def test_only_commands_without_data_print_none():
         "config set",
         "config unset",
         "flow-run execute",
+        "init",
         "profile create",
         "profile delete",
         "profile rename",

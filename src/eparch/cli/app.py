@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         f"{_CLI}.global_concurrency_limit:global_concurrency_limit",
         "Named limits that code takes slots of (gcl).",
     ),
+    "init": (f"{_CLI}.init:init", "Begin a project: write its prefect.yaml."),
     "profile": (f"{_CLI}.profile:profile", "Named sets of settings."),
     "run": (f"{_CLI}.run:run", "Run a file of flows here and now."),
     "schema": (f"{_CLI}.schema:schema", "Print the JSON Schema of prefect.yaml."),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +21,7 @@ def fix_file(session: Session, file: Path | None, *, yes: bool) -> None:
         SourceErrors: it cannot be read, or is no YAML.
         Usage: nobody can be asked and ``yes`` is not given.
     """
+    from eparch.cli.project_file import write_project
     from eparch.deploy.fixing import fix
     from eparch.deploy.source import load
 
@@ -36,7 +35,7 @@ def fix_file(session: Session, file: Path | None, *, yes: bool) -> None:
         diff = difflib.unified_diff(before, after, str(path), f"{path} (fixed)", lineterm="")
         write("\n".join(printable(line) for line in diff))
         session.confirm(f"Write this to {path}?", yes=yes)
-        _write(path, text, fixed)
+        write_project(path, text, fixed)
         session.note(f"{path} was written.")
     _tell_what_is_left(session, fixed, str(path))
 
@@ -52,26 +51,3 @@ def _tell_what_is_left(session: Session, text: str, file: str) -> None:
         session.note(f"{count} {'mistake is' if count == 1 else 'mistakes are'} left:")
         for one in error.errors:
             session.note("; ".join(filter(None, [str(one), one.why, one.fix])))
-
-
-def _write(path: Path, before: str, after: str) -> None:
-    """Replace the file in one step, with its rights; not if it was changed meanwhile."""
-    from eparch.core.errors import SourceError
-    from eparch.deploy.source import load
-
-    real = path.resolve()
-    if load(path).text != before:
-        raise SourceError("The file was changed meanwhile", file=str(path), fix="run the command again")
-    try:
-        handle, name = tempfile.mkstemp(dir=real.parent, prefix=f".{real.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-                stream.write(after)
-            os.chmod(name, real.stat().st_mode & 0o7777)
-            os.replace(name, real)
-        except BaseException:
-            os.unlink(name)
-            raise
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise SourceError("The file cannot be written", file=str(path), why=why) from error

@@ -13,6 +13,7 @@ from typing import NamedTuple
 SECONDS = 5.0
 """A git that takes longer, on a share that is away, is not waited for."""
 
+_USER = re.compile(r"^(https?://)[^@/]*@", re.IGNORECASE)
 _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://(?:[^@/]*@)?|^[^@/:]+@(?=[^/]*:)", re.IGNORECASE)
 
 
@@ -32,6 +33,13 @@ def read_origin(root: Path) -> CodeOrigin:
         commit += "-dirty"
     url = _git(root, "config", "--get", "remote.origin.url")
     return CodeOrigin(plain_url(url) if url else None, commit)
+
+
+def read_checkout(root: Path) -> tuple[str, str]:
+    """The address that ``root`` is cloned from, without user and secret, and its branch; empty: none."""
+    url = _git(root, "config", "--get", "remote.origin.url") or ""
+    branch = _git(root, "symbolic-ref", "--short", "-q", "HEAD") or ""
+    return _USER.sub(r"\1", url), branch
 
 
 def plain_url(url: str) -> str:
