@@ -56,13 +56,13 @@ class Place:
     """A pool of its own with a deployment for each flow, and workers."""
 
     def __init__(self, server, folder: Path) -> None:
-        self.client = Client(server.api_url)
+        self.client, self.home = Client(server.api_url), server.home
         self.pool = f"pool-{uuid4().hex[:8]}"
         self.folder = folder
         self.pipe = folder / "pipe"
         os.mkfifo(self.pipe)
         (folder / "flows.py").write_text(FLOWS)
-        self.env = {**server.env, "EPARCH_LEASE_SECONDS": "2", "EPARCH_HOME": str(folder / "home")}
+        self.env = {**server.env, "EPARCH_LEASE_SECONDS": "60", "EPARCH_HOME": str(folder / "home")}
         self.env["EPARCH_WORKER_ON_STOP"] = "cancel"
         template = ProcessInfrastructure.base_job_template
         body = WorkPoolCreate(name=self.pool, type="process", base_job_template=template)

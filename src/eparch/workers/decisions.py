@@ -38,10 +38,11 @@ def decide_after_exit(
     ``claimed`` is the run when it was claimed, ``run`` as it is now. A run that is over, paused, or waits
     for its next attempt was told so by its own process; one that ran and is pending again was claimed anew.
     Whatever is still under way crashed, also with exit code 0 (row W17); one that is being cancelled is
-    cancelled now (W20); one that a worker ended before it began is handed back (W18).
+    cancelled now (W20); one that a worker ended before it began is handed back (W18). Of a job that another
+    worker took over that one tells.
     """
     state = run.state
-    if state is None or reason is StopReason.LOST:
+    if state is None or seen.taken or reason is StopReason.LOST:
         return None
     if state.type is StateType.CANCELLING or (reason is StopReason.CANCEL and not state.is_final()):
         return Cancelled(message="The run was cancelled and its infrastructure is gone.")

@@ -45,6 +45,8 @@ class Exit(Value, frozen=True, kw_only=True):
     """The last lines that it wrote to standard error; bounded."""
     reason: str = ""
     """What its infrastructure says of the end, where that is more than the code; empty if nothing."""
+    taken: bool = False
+    """It is not over: another worker looks after it now and tells its end."""
 
     @property
     def cause(self) -> str:

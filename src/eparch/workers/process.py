@@ -306,11 +306,8 @@ class _Job:
         with suppress(OSError, ValueError):
             for message in self._holding:
                 if "taken" in message:
-                    # Another worker has it now: it goes on, and this one only waits for its end.
-                    self._left, begun = True, started(self.pid)
-                    while begun and started(self.pid) == begun:
-                        time.sleep(_STEP)
-                    return False
+                    self._left, self.exit = True, Exit(code=None, taken=True)
+                    return True
                 if "exit" in message:
                     self.exit = Exit(code=message["exit"], stderr=message["stderr"])
                     self.say(known=True)

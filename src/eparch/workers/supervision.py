@@ -306,7 +306,10 @@ class Supervisor:
 
     def _finish(self, held: Held, outcome: Exit | Exception) -> None:
         """Tell what became of the run."""
-        if isinstance(outcome, Exit):
+        if isinstance(outcome, Exit) and outcome.taken:
+            text = f"Another worker has taken over {held.handle}, as '{self.worker_name}' was not heard of"
+            self.log.write(held.run.id, text, logging.WARNING)
+        elif isinstance(outcome, Exit):
             self.log.write(
                 held.run.id,
                 f"The job of the flow run '{held.run.name}' is over: {outcome.cause}",
@@ -315,7 +318,10 @@ class Supervisor:
             run = self.reporter.ask(calls.read_flow_run(id=held.run.id))
             if run is not None:
                 self.report(held, decide_after_exit(held.run, run, outcome, held.reason, self.worker_name))
-            return
+        else:
+            self._finish_unstarted(held, outcome)
+
+    def _finish_unstarted(self, held: Held, outcome: Exception) -> None:
         error = None if isinstance(outcome, (Stopped, *PASSING)) else outcome
         if not isinstance(outcome, Stopped):
             self.not_started += 1
