@@ -127,31 +127,37 @@ def test_d20_anything_that_fsspec_opens(keeper: Keeper, tmp_path: Path) -> None:
 
 
 BUCKETS = [
-    ("s3", {"bucket_path": "b/f", "aws_access_key_id": "k", "aws_secret_access_key": "s"}, "s3://b/f",
-     {"key": "k", "secret": "s"}),
-    ("s3-bucket", {"bucket_name": "b", "bucket_folder": "f", "credentials": {
-        "aws_access_key_id": "k", "region_name": "r", "aws_client_parameters": {"endpoint_url": "http://m"}}},
-     "s3://b/f", {"key": "k", "endpoint_url": "http://m", "client_kwargs": {"region_name": "r"}}),
-    ("gcs", {"bucket_path": "b", "service_account_info": '{"a": 1}'}, "gs://b", {"token": {"a": 1}}),
-    ("gcs-bucket", {"bucket": "b", "gcp_credentials": {"project": "p", "service_account_info": {"a": 1}}},
-     "gs://b", {"project": "p", "token": {"a": 1}}),
-    ("azure", {"bucket_path": "c/f", "azure_storage_connection_string": "x"}, "az://c/f",
-     {"connection_string": "x"}),
-    ("azure-blob-storage-container", {"container_name": "c", "credentials": {"account_name": "n"}}, "az://c",
-     {"account_name": "n"}),
-    ("smb", {"share_path": "/share/f", "smb_host": "h", "smb_username": "u", "smb_password": "p"},
-     "smb://h/share/f", {"username": "u", "password": "p"}),
+    ("s3", {"bucket_path": "b/f", "aws_access_key_id": "k", "aws_secret_access_key": "s"}, ("S3", "b", "f")),
+    ("s3-bucket", {"bucket_name": "b", "basepath": "f", "minio_credentials": {"minio_root_user": "u"},
+                   "endpoint_url": "http://m"}, ("S3", "b", "f")),
+    ("gcs", {"bucket_path": "b", "service_account_info": '{"a": 1}'}, ("GoogleBucket", "b", "")),
+    ("gcs-bucket", {"bucket": "b", "bucket_folder": "f/g"}, ("GoogleBucket", "b", "f/g")),
+    ("azure", {"bucket_path": "c/f/g"}, ("Container", "c", "f/g")),
+    ("azure-blob-storage-container", {"container_name": "c", "base_folder": "f"}, ("Container", "c", "f")),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("slug", "data", "url", "settings"), BUCKETS)
-def test_d20_what_the_fields_of_each_kind_mean(
-    monkeypatch: pytest.MonkeyPatch, slug: str, data: dict, url: str, settings: dict
+@pytest.mark.parametrize(("slug", "data", "wanted"), BUCKETS)
+def test_d20_where_blocks_of_both_ages_keep_code(
+    monkeypatch: pytest.MonkeyPatch, slug: str, data: dict, wanted: tuple[str, str, str]
 ) -> None:
+    opened, asked = [], []
+    for kind in ("S3", "GoogleBucket", "Container"):
+        monkeypatch.setattr(storage, kind, lambda *given, kind=kind: opened.append((kind, *given)))
+    monkeypatch.setattr(storage, "pull_folder", lambda bucket, *given: asked.append(given))
+    storage.KINDS[slug](data, Path("x"))
+    [(kind, bucket, keys, *parameters)], [(folder, target)] = opened, asked
+    assert (kind, bucket, folder, target) == (*wanted, Path("x"))
+    assert keys == data.get("minio_credentials", data)
+    assert parameters == ([{"endpoint_url": "http://m"}] if "endpoint_url" in data else [{}] * (kind == "S3"))
+
+
+def test_d20_what_the_fields_of_a_share_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(storage, "_copy_remote", lambda *given: asked.append(given) or {})
-    storage.KINDS[slug](data, Path("x"))
-    assert asked == [(url, settings, Path("x"))]
+    data = {"share_path": "/share/f", "smb_host": "h", "smb_username": "u", "smb_password": "p"}
+    storage.KINDS["smb"](data, Path("x"))
+    assert asked == [("smb://h/share/f", {"username": "u", "password": "p"}, Path("x"))]
 
 
 def test_d20_a_missing_library_is_named_with_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A registry of one small image that lets in who knows the password, and notes who came."""
+"""A registry of one small image that lets in who knows the password, and takes what is pushed."""
 
 from __future__ import annotations
 
@@ -39,51 +39,107 @@ class Registry:
         layer_told, config_told = (
             {**one, "digest": _digest(data)} for one, data in zip(described, (layer, config), strict=True)
         )
-        manifest = _json(
+        self.manifest = _json(
             {"schemaVersion": 2, "mediaType": MANIFEST, "config": config_told, "layers": [layer_told]}
         )
-        wanted = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-        blobs = {_digest(data): data for data in (layer, config)}
-        shown: list[str | None] = []
-        self.shown = shown
+        self.wanted = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+        self.blobs = {_digest(data): data for data in (layer, config)}
+        self.pushed: dict[str, dict[str, object]] = {}
+        """``name:tag`` -> its manifest."""
+        self.uploads: dict[str, bytearray] = {}
+        self.shown: list[str | None] = []
         """What each request had to say for itself."""
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                given = self.headers.get("Authorization")
-                shown.append(given)
-                if given != wanted:
-                    self._answer(401, "application/json", b'{"errors": [{"code": "UNAUTHORIZED"}]}')
-                    return
-                _, _, last = self.path.rpartition("/")
-                if "/manifests/" in self.path:
-                    self._answer(200, MANIFEST, manifest)
-                elif "/blobs/" in self.path:
-                    self._answer(200, "application/octet-stream", blobs[last])
-                else:
-                    self._answer(200, "application/json", b"{}")
-
-            def do_HEAD(self) -> None:
-                self.do_GET()
-
-            def _answer(self, status: int, kind: str, body: bytes) -> None:
-                self.send_response(status)
-                self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
-                if status == 401:
-                    self.send_header("WWW-Authenticate", 'Basic realm="here"')
-                self.send_header("Docker-Content-Digest", _digest(body))
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        handler = type("Handler", (_Handler,), {"registry": self})
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.address = f"127.0.0.1:{self.server.server_port}"
         """Engines take a registry on this machine without TLS."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    registry: Registry
+
+    def do_GET(self) -> None:
+        given = self.headers.get("Authorization")
+        self.registry.shown.append(given)
+        if given != self.registry.wanted:
+            self._answer(401, "application/json", b'{"errors": [{"code": "UNAUTHORIZED"}]}')
+            return
+        _, _, last = self.path.rpartition("/")
+        if "/manifests/" in self.path:
+            self._answer(200, MANIFEST, self.registry.manifest)
+        elif "/blobs/" in self.path:
+            known = last in self.registry.blobs
+            self._answer(
+                200 if known else 404, "application/octet-stream", self.registry.blobs.get(last, b"")
+            )
+        else:
+            self._answer(200, "application/json", b"{}")
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_POST(self) -> None:
+        self._take()
+
+    def do_PATCH(self) -> None:
+        self._take()
+
+    def do_PUT(self) -> None:
+        self._take()
+
+    def _take(self) -> None:
+        """An upload is begun (POST), goes on (PATCH) and is over (PUT); so is a manifest."""
+        data = self._body()
+        given = self.headers.get("Authorization")
+        self.registry.shown.append(given)
+        if given != self.registry.wanted:
+            self._answer(401, "application/json", b'{"errors": [{"code": "UNAUTHORIZED"}]}')
+            return
+        place = self.path.partition("?")[0]
+        if "/manifests/" in place:
+            name, _, tag = place.removeprefix("/v2/").partition("/manifests/")
+            self.registry.pushed[f"{name}:{tag}"] = json.loads(data)
+            self._answer(201, MANIFEST, b"", _digest(data))
+            return
+        if self.command == "POST":
+            place = place.rstrip("/") + f"/{len(self.registry.uploads)}"
+        upload = self.registry.uploads.setdefault(place, bytearray())
+        upload += data
+        if self.command != "PUT":
+            self._answer(202, "text/plain", b"", place=place, end=max(len(upload) - 1, 0))
+            return
+        self.registry.blobs[_digest(bytes(upload))] = bytes(upload)
+        self._answer(201, "text/plain", b"", _digest(bytes(upload)))
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        data = b""
+        while size := int(self.rfile.readline(), 16):
+            data += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return data
+
+    def _answer(
+        self, status: int, kind: str, body: bytes, digest: str = "", place: str = "", end: int = 0
+    ) -> None:
+        self.send_response(status)
+        self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
+        if status == 401:
+            self.send_header("WWW-Authenticate", 'Basic realm="here"')
+        if place:
+            self.send_header("Location", place)
+            self.send_header("Range", f"0-{end}")
+        self.send_header("Docker-Content-Digest", digest or _digest(body))
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
 
 
 @contextlib.contextmanager

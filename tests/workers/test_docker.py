@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 from tests.workers.engine import IMAGE, running_engine
+from tests.workers.image_steps import ImageSteps
 from tests.workers.registry import running_registry
 
 from eparch.client.http import Client
@@ -119,7 +120,7 @@ class Place:
         assert (self.folder / "pipe").read_text() == "runs"
 
 
-class TestDocker(InfrastructureContract):
+class TestDocker(ImageSteps, InfrastructureContract):
     @pytest.fixture(autouse=True)
     def _uses_the_engine(self, engine, monkeypatch):
         monkeypatch.setenv("DOCKER_HOST", engine.url)

@@ -91,7 +91,8 @@ def is_deprecated(name: str) -> bool:
     return name in ALIASES and name not in OWN and not any(name.startswith(module) for module in _MODULES)
 
 
-_STORAGE = ("folder", "credentials", "ignore_file")
+_PULLED = ("folder", "credentials")
+_PUSHED = (*_PULLED, "ignore_file")
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     _HOME + "set_working_directory": ("directory",),
     _HOME + "git_clone": (
@@ -115,12 +116,12 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
         "ignore_cache",
         "build_backend",
     ),
-    "prefect_aws.deployments.steps.push_to_s3": ("bucket", "client_parameters", *_STORAGE),
-    "prefect_aws.deployments.steps.pull_from_s3": ("bucket", "client_parameters", *_STORAGE),
-    "prefect_gcp.deployments.steps.push_to_gcs": ("bucket", "project", *_STORAGE),
-    "prefect_gcp.deployments.steps.pull_from_gcs": ("bucket", "project", *_STORAGE),
-    "prefect_azure.deployments.steps.push_to_azure_blob_storage": ("container", *_STORAGE),
-    "prefect_azure.deployments.steps.pull_from_azure_blob_storage": ("container", *_STORAGE),
+    "prefect_aws.deployments.steps.push_to_s3": ("bucket", "client_parameters", *_PUSHED),
+    "prefect_aws.deployments.steps.pull_from_s3": ("bucket", "client_parameters", *_PULLED),
+    "prefect_gcp.deployments.steps.push_to_gcs": ("bucket", "project", *_PUSHED),
+    "prefect_gcp.deployments.steps.pull_from_gcs": ("bucket", "project", *_PULLED),
+    "prefect_azure.deployments.steps.push_to_azure_blob_storage": ("container", *_PUSHED),
+    "prefect_azure.deployments.steps.pull_from_azure_blob_storage": ("container", *_PULLED),
 }
 """What a shipped step takes (features 1.5); one that takes any further argument is not listed."""
 

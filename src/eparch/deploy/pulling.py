@@ -6,9 +6,9 @@ from pathlib import Path
 
 from eparch.core.model import Json
 from eparch.deploy.steps import Step
+from eparch.steps.image import IMAGE_HOME as IMAGE_HOME
 
 SET_WORKING_DIRECTORY = "prefect.deployments.steps.set_working_directory"
-IMAGE_HOME = "/opt/prefect"
 _BUILD_IMAGE = "prefect_docker.deployments.steps.build_docker_image"
 _HERE = "process"
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from eparch.core.blocks import BlockDocument
 
 _HOME = "prefect.deployments.steps."
+_AZURE = "prefect_azure.deployments.steps."
 
 FUNCTIONS: dict[str, str] = {
     _HOME + "set_working_directory": "eparch.steps.builtin.set_working_directory",
@@ -34,6 +35,14 @@ FUNCTIONS: dict[str, str] = {
     _HOME + "git_clone": "eparch.steps.git.git_clone",
     _HOME + "pull_with_block": "eparch.steps.storage.pull_with_block",
     _HOME + "pull_from_remote_storage": "eparch.steps.storage.pull_from_remote_storage",
+    "prefect_docker.deployments.steps.build_docker_image": "eparch.steps.image.build_docker_image",
+    "prefect_docker.deployments.steps.push_docker_image": "eparch.steps.image.push_docker_image",
+    "prefect_aws.deployments.steps.push_to_s3": "eparch.steps.aws.push_to_s3",
+    "prefect_aws.deployments.steps.pull_from_s3": "eparch.steps.aws.pull_from_s3",
+    "prefect_gcp.deployments.steps.push_to_gcs": "eparch.steps.gcp.push_to_gcs",
+    "prefect_gcp.deployments.steps.pull_from_gcs": "eparch.steps.gcp.pull_from_gcs",
+    _AZURE + "push_to_azure_blob_storage": "eparch.steps.azure.push_to_azure_blob_storage",
+    _AZURE + "pull_from_azure_blob_storage": "eparch.steps.azure.pull_from_azure_blob_storage",
 }
 """Stored name of a shipped step -> the function that does it."""
 

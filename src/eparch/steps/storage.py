@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 from eparch.core.blocks import BlockDocument
 from eparch.core.errors import StepFailed, did_you_mean
 from eparch.core.ignoring import Ignored, read_ignored
+from eparch.steps.aws import S3
+from eparch.steps.azure import Container
+from eparch.steps.buckets import IGNORE_FILE, Bucket, pull_folder
+from eparch.steps.gcp import GoogleBucket
 from eparch.steps.git import git_clone
 from eparch.steps.runner import REFERENCES
-
-IGNORE_FILE = ".prefectignore"
-"""Names what is not copied, as ``.gitignore`` does."""
 
 Data = Mapping[str, Any]
 
@@ -194,48 +195,42 @@ def _smb(data: Data, target: Path) -> dict[str, str]:
 
 
 def _s3(data: Data, target: Path) -> dict[str, str]:
-    keys = data.get("credentials") or data
-    settings = _settings(
-        keys,
-        key="aws_access_key_id",
-        secret="aws_secret_access_key",  # noqa: S106  the name of a field
-        token="aws_session_token",  # noqa: S106  the name of a field
-    )
-    parameters = keys.get("aws_client_parameters") or {}
-    more = {name: parameters[name] for name in ("endpoint_url",) if parameters.get(name)}
-    client = {"region_name": keys["region_name"]} if keys.get("region_name") else {}
-    more |= {"client_kwargs": client} if client else {}
-    return _copy_remote(_place("s3", data, "bucket_name", "bucket_folder"), {**settings, **more}, target)
+    keys = _first(data, "credentials", "aws_credentials", "minio_credentials") or data
+    bucket, folder = _place(data, "bucket_name", "bucket_folder", "basepath")
+    parameters = {"endpoint_url": data["endpoint_url"]} if data.get("endpoint_url") else {}
+    return _pull(S3(bucket, keys, parameters), folder, target)
 
 
 def _gcs(data: Data, target: Path) -> dict[str, str]:
-    keys = data.get("gcp_credentials") or data
-    settings = _settings(keys, project="project", token="service_account_info")  # noqa: S106  the name of a field
-    if isinstance(token := settings.get("token"), str):
-        from eparch.core.model import decode
-
-        settings["token"] = decode(token)
-    elif keys.get("service_account_file"):
-        settings["token"] = keys["service_account_file"]
-    return _copy_remote(_place("gs", data, "bucket", "bucket_folder"), settings, target)
+    keys = _first(data, "gcp_credentials") or data
+    bucket, folder = _place(data, "bucket", "bucket_folder")
+    return _pull(GoogleBucket(bucket, keys), folder, target)
 
 
 def _azure(data: Data, target: Path) -> dict[str, str]:
-    keys = data.get("credentials") or data
-    named = {
-        "connection_string": "connection_string",
-        "account_name": "account_name",
-        "account_key": "account_key",
-    }
-    olden = {name: f"azure_storage_{name}" for name in named}
-    settings = _settings(keys, **named) or _settings(keys, **olden)
-    return _copy_remote(_place("az", data, "container_name", "base_folder"), settings, target)
+    keys = _first(data, "credentials") or data
+    container, folder = _place(data, "container_name", "base_folder")
+    return _pull(Container(container, keys), folder, target)
 
 
-def _place(scheme: str, data: Data, bucket: str, folder: str) -> str:
-    """The URL of a bucket; ``bucket_path`` is how blocks of Prefect 2 say both."""
-    path = str(data.get("bucket_path") or f"{data[bucket]}/{data.get(folder, '')}")
-    return f"{scheme}://{path.strip('/')}"
+def _pull(bucket: Bucket, folder: str, target: Path) -> dict[str, str]:
+    _clear(target)
+    pull_folder(bucket, folder, target)
+    return {"directory": str(target)}
+
+
+def _first(data: Data, *names: str) -> Data | None:
+    """The first of the fields that holds something: it was not always called the same."""
+    found = (data.get(name) for name in names)
+    return next((one for one in found if isinstance(one, Mapping) and any(one.values())), None)
+
+
+def _place(data: Data, bucket: str, *folders: str) -> tuple[str, str]:
+    """The bucket and the folder in it; ``bucket_path`` is how blocks of Prefect 2 say both."""
+    if path := str(data.get("bucket_path") or "").strip("/"):
+        name, _, folder = path.partition("/")
+        return name, folder
+    return str(data[bucket]), str(next((data[name] for name in folders if data.get(name)), ""))
 
 
 def _settings(data: Data, **named: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from docker.utils import parse_bytes, parse_repository_tag
 
 from eparch.core.errors import Invalid, did_you_mean
 from eparch.core.model import Json, Value
+from eparch.steps.image import registry_name
 from eparch.workers.jobs import DEFAULT_IMAGE, command_in_image
 
 HOST = "host.docker.internal"
@@ -194,15 +195,10 @@ def login_of(config: DockerJob) -> dict[str, str] | None:
     given = config.registry_credentials
     if given is None:
         return None
-    registry = _registry(given.registry_url)
-    if registry != _registry(auth.resolve_repository_name(parse_repository_tag(config.reference)[0])[0]):
+    registry = registry_name(given.registry_url)
+    if registry != registry_name(auth.resolve_repository_name(parse_repository_tag(config.reference)[0])[0]):
         return None
     return {"username": given.username, "password": given.password, "serveraddress": given.registry_url}
-
-
-def _registry(url: str) -> str:
-    name = str(auth.resolve_index_name(url)).lower()
-    return "docker.io" if name in ("registry-1.docker.io", "registry.hub.docker.com") else name
 
 
 def name_of(config: DockerJob) -> str | None:

@@ -20,6 +20,7 @@ from eparch.core.pools import ShownToken, WorkPool
 from eparch.core.runs import FlowRun
 from eparch.core.templates import Kind, Lookup, Path, Placeholder, find, render
 from eparch.settings import TABLE, Settings
+from eparch.steps.image import DEFAULT_IMAGE as DEFAULT_IMAGE
 from eparch.version import __version__
 
 RUN_ID = "EPARCH_FLOW_RUN_ID"
@@ -29,9 +30,6 @@ STOCK_HEADERS = "PREFECT_CLIENT_CUSTOM_HEADERS"
 
 COMMAND = (sys.executable, "-m", "eparch.sdk.execute")
 """What runs a flow run with the Python of this worker."""
-
-DEFAULT_IMAGE = f"prefecthq/prefect:3-python{sys.version_info.major}.{sys.version_info.minor}"
-"""The image of a job that names none, as with Prefect's workers; it has this Python."""
 
 _STOCK: tuple[tuple[str, ...], ...] = (
     ("prefect", "flow-run", "execute"),
