@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -253,15 +253,23 @@ def _tell(rig: Rig, runs: list[UUID]) -> None:
     print("  jobs", rig.jobs(), "holders", rig.holders(), "slots", rig.held_slots(), file=sys.stderr)
 
 
+def deal(seed: int, databases: list[str], chosen: list[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:
+    """Each cell on one of the databases, as the seed says: what there is time for."""
+    dealt = random.Random(seed).sample(chosen, len(chosen))
+    return {name: dealt[number :: len(databases)] for number, name in enumerate(databases)}
+
+
 def run_matrix(
-    seconds: float, seed: int, databases: list[str], chosen: list[tuple[str, str]], rounds: int = 10**9
+    seconds: float, seed: int, chosen: Mapping[str, list[tuple[str, str]]], rounds: int = 10**9
 ) -> dict[tuple[str, str, str], Counts]:
-    """Try cells in an order that the seed gives until the time is over, on all databases at once."""
+    """Try the cells of each database in an order that the seed gives until the time is over, on all of them
+    at once.
+    """
     found: dict[tuple[str, str, str], Counts] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eparch-faults-")))
         rigs = {}
-        for database in databases:
+        for database in chosen:
             url = f"sqlite:///{folder / 'faults.db'}"
             if database == "postgresql":
                 url = stack.enter_context(postgres(folder))
@@ -270,7 +278,7 @@ def run_matrix(
         end = time.monotonic() + seconds
         with ThreadPoolExecutor(len(rigs)) as threads:
             for done in [
-                threads.submit(_try_many, rig, name, end, seed, list(chosen), found, rounds)
+                threads.submit(_try_many, rig, name, end, seed, list(chosen[name]), found, rounds)
                 for name, rig in rigs.items()
             ]:
                 done.result()
@@ -350,7 +358,7 @@ def main() -> int:
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
     chosen = [cell for cell in cells() if given.only in " / ".join(cell)]
-    found = run_matrix(given.seconds, given.seed, given.databases.split(","), chosen)
+    found = run_matrix(given.seconds, given.seed, dict.fromkeys(given.databases.split(","), chosen))
     text = table(found, given.seconds, given.seed)
     if given.write is not None:
         before = given.write.read_text().partition(HEADING)[0] if given.write.exists() else ""
