@@ -23,7 +23,7 @@ from eparch.orchestration.claims import Waiters
 from eparch.orchestration.heartbeats import Heartbeats
 from eparch.orchestration.keys import open_keyring
 from eparch.orchestration.readiness import Readiness
-from eparch.orchestration.scheduler import Scheduler
+from eparch.orchestration.scheduler import Overlaps, Scheduler
 from eparch.orchestration.service import Services as Duties
 from eparch.orchestration.task_queues import TaskLeases, TaskWorkers
 from eparch.orchestration.watchdog import Watchdog
@@ -63,6 +63,7 @@ def opening(
             services.database,
             [
                 Scheduler(settings.scheduler_seconds),
+                Overlaps(min(2.0, settings.scheduler_seconds)),
                 Watchdog(
                     settings.watchdog_seconds,
                     late_seconds=settings.late_after_seconds,

@@ -15,6 +15,7 @@ import msgspec
 
 from eparch.core.deployments import ConcurrencyOptions, Deployment, PositiveLimit
 from eparch.core.model import Body, Json, Labels, Timestamp, Value, new_id
+from eparch.core.schedule_policies import MissedRuns, Overlap
 
 VERSION_LABEL = "eparch.deployment.version"
 """Label of a run that is to be one of that version of its deployment."""
@@ -61,6 +62,8 @@ class ContentSchedule(Body, frozen=True, kw_only=True):
     max_scheduled_runs: PositiveLimit | None = None
     parameters: dict[str, Json] = {}
     slug: str | None = None
+    missed_runs: MissedRuns | None = None
+    overlap: Overlap | None = None
 
 
 class Content(Body, frozen=True, kw_only=True):

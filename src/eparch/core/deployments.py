@@ -14,6 +14,7 @@ from msgspec import Meta
 from eparch.core.concurrency import ConcurrencyLimit as ConcurrencyLimit
 from eparch.core.model import UNSET, Body, Json, Labels, Name, Patch, Record, Timestamp, UnsetType, Value
 from eparch.core.runs import Author
+from eparch.core.schedule_policies import MissedRuns, Overlap
 
 Limit = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 PositiveLimit = Annotated[int, Meta(gt=0, le=2**31 - 1)]
@@ -140,10 +141,12 @@ class DeploymentSchedule(Record, frozen=True, kw_only=True):
     max_scheduled_runs: PositiveLimit | None = None
     parameters: dict[str, Json] = {}
     slug: str | None = None
+    missed_runs: MissedRuns | None = None
+    overlap: Overlap | None = None
 
 
 class DeploymentScheduleCreate(Body, frozen=True, kw_only=True):
-    """A schedule to add."""
+    """A schedule to add; policies that nobody names stay as they are (row B1, an extension of ours)."""
 
     schedule: dict[str, Json]
     active: bool = True
@@ -151,6 +154,8 @@ class DeploymentScheduleCreate(Body, frozen=True, kw_only=True):
     parameters: dict[str, Json] = {}
     slug: str | None = None
     replaces: str | None = None
+    missed_runs: MissedRuns | UnsetType | None = UNSET
+    overlap: Overlap | UnsetType | None = UNSET
 
 
 class DeploymentScheduleUpdate(Patch, frozen=True, kw_only=True):
@@ -162,6 +167,8 @@ class DeploymentScheduleUpdate(Patch, frozen=True, kw_only=True):
     parameters: dict[str, Json] | UnsetType = UNSET
     slug: str | UnsetType | None = UNSET
     replaces: str | UnsetType | None = UNSET
+    missed_runs: MissedRuns | UnsetType | None = UNSET
+    overlap: Overlap | UnsetType | None = UNSET
 
 
 class CollisionStrategy(StrEnum):

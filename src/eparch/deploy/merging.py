@@ -15,6 +15,10 @@ import msgspec
 from eparch.core.deployment_versions import ContentSchedule
 from eparch.core.deployments import DeploymentSchedule, DeploymentScheduleCreate, is_settled_from
 from eparch.core.model import Json, Value
+from eparch.core.schedule_policies import MissedRuns, Overlap
+
+POLICIES = ("missed_runs", "overlap")
+"""Fields of a schedule that only servers of ours know (row B1)."""
 
 
 class AppliedSchedule(Value, frozen=True, kw_only=True):
@@ -26,6 +30,8 @@ class AppliedSchedule(Value, frozen=True, kw_only=True):
     """None: the file did not say."""
     parameters: dict[str, Json] = {}
     slug: str | None = None
+    missed_runs: MissedRuns | None = None
+    overlap: Overlap | None = None
 
 
 class Merged(Value, frozen=True, kw_only=True):
@@ -83,6 +89,8 @@ class _Merger:
                 active=active,
                 parameters=wanted.parameters,
                 slug=wanted.slug,
+                missed_runs=wanted.missed_runs or None,
+                overlap=wanted.overlap or None,
             )
         )
 
@@ -110,6 +118,12 @@ class _Merger:
             schedule = self._by_hand(wanted, "another schedule", twin.schedule)
         if old is not None and parameters == old.parameters and twin.parameters != parameters:
             parameters = self._by_hand(wanted, "other parameters", twin.parameters)
+        policies: dict[str, Any] = {}
+        for name in POLICIES:
+            policies[name] = getattr(wanted, name) or None
+            kept = getattr(twin, name)
+            if old is not None and policies[name] == getattr(old, name) and kept != policies[name]:
+                policies[name] = self._by_hand(wanted, f"another '{name}'", kept)
         if active is None:
             is_active = twin.active
         elif old is not None and active == old.active and twin.active != active:
@@ -121,6 +135,7 @@ class _Merger:
             max_scheduled_runs=twin.max_scheduled_runs,  # no file can say it
             parameters=parameters,
             slug=wanted.slug,
+            **policies,
         )
 
     def _by_hand(self, wanted: DeploymentScheduleCreate, what: str, value: Any) -> Any:
@@ -141,6 +156,7 @@ def _says_same(wanted: DeploymentScheduleCreate, active: bool | None, old: Appli
         is_settled_from(wanted.schedule, old.schedule)
         and wanted.parameters == old.parameters
         and active == old.active
+        and all((getattr(wanted, name) or None) == getattr(old, name) for name in POLICIES)
     )
 
 
@@ -153,7 +169,8 @@ def _is_same(wanted: DeploymentScheduleCreate, slug: str | None, schedule: dict[
 
 def _fresh(wanted: DeploymentScheduleCreate) -> ContentSchedule:
     names = ("schedule", "active", "max_scheduled_runs", "parameters", "slug")
-    return ContentSchedule(**{name: getattr(wanted, name) for name in names})
+    own = {name: getattr(wanted, name) for name in names}
+    return ContentSchedule(**own, **{name: getattr(wanted, name) or None for name in POLICIES})
 
 
 def _kept(stored: DeploymentSchedule) -> ContentSchedule:

@@ -29,7 +29,7 @@ from eparch.core.deployments import (
 from eparch.core.model import Json, Labels, Value, new_id
 from eparch.core.pools import DEFAULT_QUEUE
 from eparch.deploy.automations import automations_of, is_there, owner_of
-from eparch.deploy.merging import Merged, merge, read_applied
+from eparch.deploy.merging import POLICIES, Merged, merge, read_applied
 
 Key = tuple[str, str]
 """Names of a flow and of its deployment."""
@@ -282,6 +282,7 @@ def _as_create(
         parameters=one.parameters,
         slug=one.slug,
         replaces=replaces if replaces != one.slug else None,
+        **{name: value for name in POLICIES if (value := getattr(one, name)) is not None},
     )
 
 
@@ -327,8 +328,8 @@ def _are_equal(wanted: list[DeploymentScheduleCreate], current: list[DeploymentS
 
 
 def _is_equal_schedule(wanted: DeploymentScheduleCreate, stored: DeploymentScheduleCreate) -> bool:
-    names = ("active", "max_scheduled_runs", "parameters", "slug")
-    return all(getattr(wanted, name) == getattr(stored, name) for name in names) and (
+    names = ("active", "max_scheduled_runs", "parameters", "slug", *POLICIES)
+    return all((getattr(wanted, name) or None) == (getattr(stored, name) or None) for name in names) and (
         is_settled_from(stored.schedule, wanted.schedule)
     )
 

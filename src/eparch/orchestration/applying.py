@@ -311,6 +311,7 @@ def _write_schedules(scene: _Scene, changed: list[PlannedDeployment]) -> Steps[N
     written: list[tuple[UUID, dict[str, Any]]] = []
     gone: list[UUID] = []
     replaced: list[tuple[UUID, UUID]] = []
+    others: list[UUID] = []
     for one in changed:
         before = scene.before.get(one.id)
         left = {schedule.id: schedule for schedule in before.schedules} if before else {}
@@ -322,9 +323,12 @@ def _write_schedules(scene: _Scene, changed: list[PlannedDeployment]) -> Steps[N
             elif any(fields[name] != getattr(twin, name) for name in _OF_SCHEDULE):
                 written.append((twin.id, fields))
                 replaced.append((one.id, twin.id))
+                if fields["schedule"] != twin.schedule:
+                    others.append(twin.id)
         gone += left
         replaced += [(one.id, id_) for id_ in left]
     yield from store.change_schedules(added, written, gone)
+    yield from store.forget_missed(others)
     yield from store.forget_runs([], replaced, scene.now)
     yield from store.reschedule([one.id for one in changed])
     for one in changed:

@@ -247,6 +247,8 @@ def _schedule(body: DeploymentScheduleCreate, now: datetime) -> DeploymentSchedu
         max_scheduled_runs=body.max_scheduled_runs,
         parameters=body.parameters,
         slug=body.slug,
+        missed_runs=body.missed_runs or None,
+        overlap=body.overlap or None,
     )
 
 
@@ -296,8 +298,13 @@ def _sync_schedules(deployment_id: UUID, planned: Sequence[DeploymentSchedule], 
             for name in ("active", "max_scheduled_runs", "parameters", "slug")
             if getattr(schedule, name) != getattr(twin, name)
         }
+        for name in ("missed_runs", "overlap"):
+            # Prefect's clients do not know them, so what they leave out stays.
+            if getattr(schedule, name) not in (None, getattr(twin, name)):
+                fields[name] = getattr(schedule, name)
         if not is_settled_from(twin.schedule, schedule.schedule):
             fields["schedule"] = settled_schedule(schedule.schedule, now)
+            fields["decided_until"] = None  # what the old one missed is missed
         if fields:
             yield from deployments.write_schedule(twin.id, {**fields, "updated": schedule.updated})
             yield from runs.forget_scheduled(deployment_id, now, twin.id)
@@ -376,7 +383,7 @@ def _planned(update: DeploymentScheduleUpdate, current: Deployment, now: datetim
     slug = fields.get("replaces") or fields.get("slug")
     twin = next((s for s in current.schedules if slug and s.slug == slug), None)
     if twin is not None:
-        kept = ("schedule", "active", "max_scheduled_runs", "parameters", "slug")
+        kept = ("schedule", "active", "max_scheduled_runs", "parameters", "slug", "missed_runs", "overlap")
         stored = {name: value for name in kept if (value := getattr(twin, name)) is not None}
         fields = {**stored, **fields}
     if "schedule" not in fields:
@@ -445,6 +452,7 @@ def update_schedule(
     given = {name: value for name, value in changes(patch).items() if name != "replaces"}
     if given.get("schedule") is not None:
         given["schedule"] = settled_schedule(checked(given["schedule"]), now)
+        given["decided_until"] = None  # what the old one missed is missed
     if given.get("slug") and any(s.slug == given["slug"] and s.id != schedule_id for s in before.schedules):
         raise Conflict(f"The deployment has a schedule with the slug '{given['slug']}' already.")
     required = ("schedule", "active", "parameters")

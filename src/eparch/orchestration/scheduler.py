@@ -10,13 +10,16 @@ from uuid import UUID
 
 import coolname
 
+from eparch.core import schedule_policies as policies
 from eparch.core import schedules
-from eparch.core.deployments import PlanRuns, schedule_of
+from eparch.core.deployments import PlanRuns, Schedule, schedule_of
 from eparch.core.errors import Unavailable
 from eparch.core.model import new_id
 from eparch.core.runs import Author, FlowRun
-from eparch.core.states import Scheduled
+from eparch.core.schedule_policies import Decision, Overlap, Past, decide
+from eparch.core.states import Cancelled, Scheduled, StateType
 from eparch.orchestration.creation import insert_run, place
+from eparch.orchestration.transition import propose
 from eparch.store import deployments, pools, rows, runs
 from eparch.store.database import Database
 from eparch.store.statement import Steps
@@ -31,6 +34,9 @@ AFTER_FAILURE = timedelta(minutes=5)
 
 MOST = 100
 """Runs of one schedule that are made at once."""
+
+SKIPPED = "Skipped"
+"""Name of the state of a run that came too late for its schedule's policy."""
 
 NEVER = timedelta(days=1)
 """A schedule without a next run is looked at again after this long."""
@@ -48,16 +54,36 @@ class Scheduler:
     async def run_once(self, database: Database, now: datetime) -> bool:
         """Make the runs that are missing at ``now``."""
         due = await database.scan(deployments.to_schedule, now, BATCH)
-        for schedule_id in due:
-            try:
-                await database.write(plan, schedule_id, now)
-            except Unavailable:
-                raise
-            except Exception:
-                # One schedule that cannot be used does not keep the others from running.
-                logger.exception("The schedule %s cannot be planned; it is tried again.", schedule_id)
-                await database.write(deployments.scheduled_until, schedule_id, now + AFTER_FAILURE)
+        await _plan_each(database, due, now)
         return len(due) == BATCH
+
+
+class Overlaps:
+    """Looks often at schedules whose next run waits until the one before is over (row B1)."""
+
+    name = "overlaps"
+
+    def __init__(self, interval: float = 2.0) -> None:
+        """``interval`` in seconds."""
+        self.interval = interval
+
+    async def run_once(self, database: Database, now: datetime) -> bool:
+        """Make the runs whose turn it is at ``now``."""
+        due = await database.scan(deployments.to_schedule, now, BATCH, overlapping=True)
+        await _plan_each(database, due, now)
+        return False
+
+
+async def _plan_each(database: Database, due: Sequence[UUID], now: datetime) -> None:
+    for schedule_id in due:
+        try:
+            await database.write(plan, schedule_id, now)
+        except Unavailable:
+            raise
+        except Exception:
+            # One schedule that cannot be used does not keep the others from running.
+            logger.exception("The schedule %s cannot be planned; it is tried again.", schedule_id)
+            await database.write(deployments.scheduled_until, schedule_id, now + AFTER_FAILURE)
 
 
 def plan(schedule_id: UUID, now: datetime) -> Steps[int]:
@@ -72,11 +98,49 @@ def plan(schedule_id: UUID, now: datetime) -> Steps[int]:
     if schedule is None:
         return 0
     most = schedule["max_scheduled_runs"] or MOST
-    times = schedules.upcoming(schedule_of(schedule["schedule"]), now, max_runs=most)
-    made = yield from _make(schedule, times, now)
+    rule = schedule_of(schedule["schedule"])
+    times = schedules.upcoming(rule, now, max_runs=most)
+    decision = yield from _decide(schedule, rule, times, now)
+    made = yield from _make(schedule, decision.made, now)
     # When the first of them is past, one more is needed.
-    yield from deployments.scheduled_until(schedule["id"], times[0] if times else now + NEVER)
+    until = times[0] if times else now + NEVER
+    if decision.look_again is not None:
+        until = min(until, decision.look_again)
+    yield from deployments.scheduled_until(schedule["id"], until, decision.decided_until)
     return made
+
+
+def _decide(
+    schedule: dict[str, Any], rule: Schedule, coming: list[datetime], now: datetime
+) -> Steps[Decision]:
+    """Which runs are made, by the policies of the schedule; those that they skip are over now (row B1)."""
+    missed_runs = policies.read_missed_runs(schedule["missed_runs"])
+    overlap = Overlap(schedule["overlap"]) if schedule["overlap"] is not None else None
+    if missed_runs is None and overlap in (None, Overlap.ALLOW):
+        return decide(Past((), ()), coming, None, None, now)
+    since = schedule["decided_until"] or now
+    later = [when for when in coming if when > now]
+    missed = policies.missed_times(
+        lambda moment: schedules.occurrences(rule, moment), missed_runs, overlap, since, now
+    )
+    waiting = yield from deployments.waiting_runs(schedule["deployment_id"], schedule["id"], now, BATCH)
+    is_busy = is_planned = False
+    if overlap not in (None, Overlap.ALLOW):
+        is_busy, is_planned = yield from deployments.unfinished_runs(schedule["id"], now)
+    past = Past(missed, [when for _, when in waiting], is_busy, is_planned)
+    decision = decide(past, later, missed_runs, overlap, now)
+    for run_id, when in waiting:
+        if when in decision.skipped:
+            yield from _skip(run_id, when, now)
+    return decision
+
+
+def _skip(run_id: UUID, when: datetime, now: datetime) -> Steps[None]:
+    stored = yield from runs.flow_run_for_decision(run_id)
+    if stored is None or stored.run.state_type is not StateType.SCHEDULED:
+        return  # a worker has just taken it
+    message = f"It was to begin at {when:%Y-%m-%d %H:%M:%S} UTC, which its schedule skips by now."
+    yield from propose(stored, Cancelled(name=SKIPPED, message=message, timestamp=now), now, own=True)
 
 
 EVER = datetime(9999, 1, 1, tzinfo=UTC)

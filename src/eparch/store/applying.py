@@ -193,6 +193,17 @@ def change_schedules(
         yield insert(_schedule, frozenset(added[0])).each(added)
 
 
+_FORGET_MISSED = Statement(
+    sa.update(_schedule).where(AnyOf(_schedule.c.id, "ids")).values(decided_until=sa.null())
+)
+
+
+def forget_missed(schedule_ids: Sequence[UUID]) -> Steps[None]:
+    """Let these schedules have missed nothing up to now: they are other ones than they were."""
+    if schedule_ids:
+        yield _FORGET_MISSED(ids=list(schedule_ids))
+
+
 def forget_runs(
     of_deployments: Sequence[UUID], of_schedules: Sequence[tuple[UUID, UUID]], after: datetime
 ) -> Steps[None]:

@@ -13,14 +13,15 @@ import sqlalchemy as sa
 from eparch.core.deployments import Deployment, DeploymentSchedule, Flow
 from eparch.core.filters import Query
 from eparch.core.pools import PoolStatus, polled_status
+from eparch.core.states import FINAL, StateType
 from eparch.store import tables as t
-from eparch.store.dialect import AnyOf
+from eparch.store.dialect import AnyOf, NotByIndex
 from eparch.store.rows import names
 from eparch.store.statement import Row, Statement, Steps, delete, insert, param, update
 from eparch.store.where import bind
 
 _flow, _deployment, _schedule = t.flow, t.deployment, t.deployment_schedule
-_queue, _pool, _claim = t.work_queue, t.work_pool, t.claim
+_queue, _pool, _claim, _run = t.work_queue, t.work_pool, t.claim, t.flow_run
 
 FLOWS: sa.Select[Any] = sa.select(*_flow.columns)
 _FLOW_KEYS = names(FLOWS)
@@ -45,7 +46,7 @@ DEPLOYMENTS: sa.Select[Any] = sa.select(
 )
 _DEPLOYMENT_KEYS = names(DEPLOYMENTS)
 
-_SCHEDULE_COLUMNS = [c for c in _schedule.columns if c.name != "scheduled_until"]
+_SCHEDULE_COLUMNS = [c for c in _schedule.columns if c.name not in ("scheduled_until", "decided_until")]
 _SCHEDULE_KEYS = tuple(str(c.name) for c in _SCHEDULE_COLUMNS)
 
 _FLOW = Statement(FLOWS.where(_flow.c.id == param("id", _flow.c.id)), wire=True)
@@ -97,6 +98,7 @@ _PLANNABLE = (
         _deployment.c.labels,
         _deployment.c.work_queue_id,
         _schedule.c.scheduled_until,
+        _schedule.c.decided_until,
     )
     .select_from(_schedule.join(_deployment, _deployment.c.id == _schedule.c.deployment_id))
     .where(
@@ -108,11 +110,13 @@ _PLANNABLE = (
         ),
     )
 )
-_TO_SCHEDULE = Statement(
+_SCHEDULABLE = (
     _PLANNABLE.with_only_columns(_schedule.c.id)
     .order_by(_schedule.c.scheduled_until.asc().nulls_first(), _schedule.c.id)
     .limit(sa.bindparam("limit", type_=sa.Integer))
 )
+_TO_SCHEDULE = Statement(_SCHEDULABLE)
+_TO_SCHEDULE_OVERLAPPING = Statement(_SCHEDULABLE.where(_schedule.c.overlap.is_not(None)))
 _TO_PLAN = Statement(
     _PLANNABLE.where(_schedule.c.id == param("id", _schedule.c.id)).with_for_update(
         of=(_schedule, _deployment), key_share=True
@@ -294,7 +298,7 @@ def mark_polled(deployment_ids: Sequence[UUID], now: datetime) -> Steps[None]:
 def read_schedules(deployment_id: UUID) -> Steps[list[DeploymentSchedule]]:
     """The schedules of the deployment, newest first."""
     found = yield from _schedules_of([deployment_id], _SCHEDULES_FULL)
-    return [DeploymentSchedule(**fields) for fields in found.get(deployment_id, [])]
+    return [msgspec.convert(fields, DeploymentSchedule) for fields in found.get(deployment_id, [])]
 
 
 def insert_schedule(schedule: DeploymentSchedule) -> Steps[None]:
@@ -325,9 +329,12 @@ def reschedule(deployment_id: UUID) -> Steps[None]:
     yield _RESCHEDULE(key_deployment_id=deployment_id)
 
 
-def to_schedule(before: datetime, limit: int) -> Steps[list[UUID]]:
-    """Active schedules whose runs were made only up to ``before`` or not at all."""
-    found = yield _TO_SCHEDULE(before=before, limit=limit)
+def to_schedule(before: datetime, limit: int, *, overlapping: bool = False) -> Steps[list[UUID]]:
+    """Active schedules whose runs were made only up to ``before`` or not at all.
+
+    Only those with an overlap policy with ``overlapping``.
+    """
+    found = yield (_TO_SCHEDULE_OVERLAPPING if overlapping else _TO_SCHEDULE)(before=before, limit=limit)
     return [row[0] for row in found]
 
 
@@ -337,6 +344,49 @@ def schedule_to_plan(schedule_id: UUID, before: datetime) -> Steps[dict[str, Any
     return dict(zip(_TO_PLAN_KEYS, found[0], strict=True)) if found else None
 
 
-def scheduled_until(schedule_id: UUID, until: datetime) -> Steps[None]:
-    """Runs of the schedule were made up to ``until``."""
-    yield update(_schedule, frozenset({"scheduled_until"}))(key_id=schedule_id, scheduled_until=until)
+def scheduled_until(schedule_id: UUID, until: datetime, decided: datetime | None = None) -> Steps[None]:
+    """Runs of the schedule were made up to ``until``, missed ones were decided about up to ``decided``."""
+    columns: dict[str, Any] = {"scheduled_until": until}
+    if decided is not None:
+        columns["decided_until"] = decided
+    yield update(_schedule, frozenset(columns))(key_id=schedule_id, **columns)
+
+
+_OF_SCHEDULE = Statement(
+    sa.select(_run.c.id, _run.c.expected_start_time)
+    .where(
+        _run.c.deployment_id == param("deployment_id", _run.c.deployment_id),
+        _run.c.next_scheduled_start_time.is_not(None),
+        _run.c.next_scheduled_start_time <= param("now", _run.c.next_scheduled_start_time),
+        _run.c.schedule_id == param("schedule_id", _run.c.schedule_id),
+        _run.c.run_count == sa.literal_column("0"),
+        NotByIndex(_run.c.state_type) == sa.literal_column("'SCHEDULED'"),
+    )
+    .order_by(_run.c.expected_start_time)
+    .limit(sa.bindparam("limit", type_=sa.Integer))
+)
+_UNFINISHED = Statement(
+    sa.select(_run.c.state_type, _run.c.next_scheduled_start_time)
+    .where(
+        _run.c.state_type.in_([sa.literal_column(f"'{one.value}'") for one in StateType if one not in FINAL]),
+        _run.c.schedule_id == param("schedule_id", _run.c.schedule_id),
+    )
+    .limit(sa.literal_column("1000"))
+)
+
+
+def waiting_runs(
+    deployment_id: UUID, schedule_id: UUID, now: datetime, limit: int
+) -> Steps[list[tuple[UUID, datetime]]]:
+    """Runs of the schedule that were to begin by ``now`` and have not: ids and times, oldest first."""
+    found = yield _OF_SCHEDULE(deployment_id=deployment_id, schedule_id=schedule_id, now=now, limit=limit)
+    return [(row[0], row[1]) for row in found]
+
+
+def unfinished_runs(schedule_id: UUID, now: datetime) -> Steps[tuple[bool, bool]]:
+    """Whether a run of the schedule is on or due at ``now``, and whether one is planned for later."""
+    is_busy = is_planned = False
+    for type_, when in (yield _UNFINISHED(schedule_id=schedule_id)):
+        later = type_ == StateType.SCHEDULED and when is not None and when > now
+        is_busy, is_planned = is_busy or not later, is_planned or later
+    return is_busy, is_planned

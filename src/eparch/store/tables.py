@@ -26,6 +26,10 @@ from eparch.store.columns import Document, Flag, Id, Text, Time, metadata, recor
 from eparch.store.log_tables import log_tally as log_tally
 from eparch.store.position_tables import position_shift as position_shift
 from eparch.store.readiness_tables import ready_resource as ready_resource
+from eparch.store.schedule_tables import backfill as backfill
+from eparch.store.schedule_tables import backfill_date as backfill_date
+from eparch.store.schedule_tables import service_level as service_level
+from eparch.store.schedule_tables import service_level_breach as service_level_breach
 from eparch.store.task_tables import task_queue as task_queue
 from eparch.store.task_tables import task_worker as task_worker
 from eparch.store.version_tables import applied_plan as applied_plan
@@ -191,6 +195,9 @@ deployment_schedule = sa.Table(
         sa.Column("parameters", Document, nullable=False),
         sa.Column("slug", Text),
         sa.Column("scheduled_until", Time),
+        sa.Column("missed_runs", Document),
+        sa.Column("overlap", Text),
+        sa.Column("decided_until", Time),
     ),
     sa.Index("ix_deployment_schedule_deployment_id", "deployment_id"),
     sa.Index("ix_deployment_schedule_active_scheduled_until", "active", "scheduled_until"),
