@@ -92,9 +92,11 @@ def test_every_command_that_prints_data_takes_o_and_all_take_the_shared_options(
 def test_only_commands_without_data_print_none():
     silent = {name_of(path) for path, command in LEAVES if not command.prints}
     assert silent == {
+        "agent start",
         "completion",
         "config set",
         "config unset",
+        "flow serve",
         "flow-run execute",
         "init",
         "profile create",

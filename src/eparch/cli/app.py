@@ -19,6 +19,7 @@ from eparch.version import __version__
 _CLI = "eparch.cli"
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "agent": (f"{_CLI}.agent:agent", "What agents were told, as workers."),
     "api": (f"{_CLI}.api:api", "Send any request to the server."),
     "artifact": (f"{_CLI}.artifact:artifact", "What runs have made for people to look at."),
     "automation": (f"{_CLI}.automation:automation", "What happens when something happens."),

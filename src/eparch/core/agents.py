@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from typing import Literal
 
 from eparch.core.errors import Usage
+from eparch.core.model import Json
 
 AGENT_TYPE = "prefect-agent"
 """Type of the pools that agents serve; workers have never served it."""
+
+DEFAULT_POOL = "default-agent-pool"
+"""Where the queues of agents are that were started without a pool."""
+
+ORIGIN = "x-origin"
+"""Key of a job template that says what a converted pool was made from; servers keep it as it is."""
+
+
+def is_converted(name: str, pool_type: str, template: Mapping[str, Json]) -> bool:
+    """Whether agents served the pool before its workers did (row W28)."""
+    return pool_type != AGENT_TYPE and (name == DEFAULT_POOL or ORIGIN in template)
 
 
 def check_served_by(who: Literal["agent", "worker"], pool: str, pool_type: str) -> None:

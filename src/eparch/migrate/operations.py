@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from eparch.core.agents import DEFAULT_POOL
 from eparch.core.errors import Usage
 from eparch.migrate import operations_words as reading
 from eparch.migrate.operations_edits import edits_of
 from eparch.migrate.operations_forms import Command, commands_in
-from eparch.migrate.operations_options import DEFAULT_POOL, gather, read_parts
+from eparch.migrate.operations_options import gather, read_parts
 
 MOST_BYTES = 1_000_000
 """Larger files are data, not configuration."""

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 
 from eparch.core.errors import Usage
 
-DEFAULT_POOL = "default-agent-pool"
-"""Where the queues of agents are that were started without a pool."""
-
 _TAKES_VALUE = {
     "-q": "queue",
     "--work-queue": "queue",
