@@ -45,6 +45,69 @@ def test_d8_steps_run_once_and_their_outputs_fill_the_deployments(folder: Folder
     assert (one.version, one.job_variables) == ("v7", {"image": "repo:v7"})
 
 
+SHELL = "prefect.deployments.steps.run_shell_script"
+
+
+def project(*scripts: str) -> str:
+    """A deployment for each script, which is its build step."""
+    lines = ["deployments:"]
+    for number, script in enumerate(scripts):
+        lines += [
+            f"  - name: d{number}", "    entrypoint: flows.py:clean", "    work_pool: {name: local}",
+            '    version: "{{ made.stdout }}"', "    build:", f"      - {SHELL}:", "          id: made",
+            f"          script: {script}",
+        ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def test_d8_distinct_steps_run_side_by_side_and_lines_say_whose_they_are(folder: Folder) -> None:
+    # Each waits until the other has begun: one after the other would never end.
+    folder.write(
+        "meet.py",
+        "import sys, pathlib, time\n"
+        "mine, other = sys.argv[1:]\n"
+        "pathlib.Path(mine).touch()\n"
+        "for _ in range(1200):\n"
+        "    if pathlib.Path(other).exists(): break\n"
+        "    time.sleep(0.05)\n"
+        "else: sys.exit('alone')\n"
+        "print(mine)\n",
+    )
+    python = shlex.quote(sys.executable)
+    text = project(f"{python} meet.py a b", f"{python} meet.py b a", f"{python} meet.py a b")
+    folder.deploy(text, all=True)
+    assert [folder.server.named(f"d{number}").version for number in range(3)] == ["a", "b", "a"]
+    told = [line for line in folder.told if line.startswith("[made:")]
+    said = {line for line in told if line.endswith(("] a", "] b"))}
+    # Whichever of the two that are the same came first.
+    assert said in ({"[made:7] a", "[made:15] b"}, {"[made:23] a", "[made:15] b"})
+    assert sum(" done in " in line for line in told) == 2
+
+
+def test_d8_of_steps_side_by_side_the_first_failure_is_told_and_nothing_is_applied(folder: Folder) -> None:
+    text = project(*(f"sh -c 'exit {number}'" for number in range(8)))
+    with pytest.raises(StepFailed, match=r"prefect.yaml:\d+:\d+: build step \(run_shell_script\).*exit code"):
+        folder.deploy(text, all=True)
+    assert folder.server.deployments == {}
+
+
+def test_d8_with_a_function_of_ones_own_steps_keep_the_order_of_the_file(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.write(
+        "own_building.py", "import os\ndef note():\n    return {'stdout': os.path.basename(os.getcwd())}\n"
+    )
+    monkeypatch.syspath_prepend(str(folder.path))
+    scripts = [f"sh -c 'echo {n} >> order; cat order'" for n in range(4)]
+    own = (
+        project("x").replace("          script: x", "").replace(SHELL, "own_building.note").partition("\n")[2]
+    )
+    folder.deploy(project(*scripts) + "\n" + own.replace("d0", "own"), all=True)
+    assert (folder.path / "order").read_text().split() == ["0", "1", "2", "3"]
+    assert folder.server.named("own").version == folder.path.name
+    assert not any(line.startswith("[") for line in folder.told)
+
+
 def test_d8_a_failed_step_is_told_with_its_place_and_nothing_is_applied(folder: Folder) -> None:
     folder.write("count.py", "raise SystemExit(3)")
     with pytest.raises(StepFailed, match=r"prefect.yaml:3:5: build step \(run_shell_script\)"):

@@ -74,3 +74,9 @@ def test_pip_installs_into_this_python(tmp_path):
     (tmp_path / "requirements.txt").write_text(f"{tmp_path}/no-such-package\n")
     with pytest.raises(StepFailed, match=r"pip install -r requirements\.txt"):
         builtin.pip_install_requirements(directory=str(tmp_path), stream_output=False)
+
+
+def test_a_script_that_yaml_reads_as_something_else_is_refused():
+    with pytest.raises(StepFailed, match="must be a text") as caught:
+        builtin.run_shell_script(True)
+    assert "quotes" in caught.value.fix

@@ -76,6 +76,7 @@ def deploy(context: click.Context, /, entrypoint: str | None, **given: Any) -> N
     from eparch.cli.deploy_fix import fix_file
     from eparch.cli.deploy_import import import_flow
     from eparch.cli.plan_view import agree, show_plan
+    from eparch.cli.step_line import StepLine
     from eparch.deploy.apply import deploy as apply
     from eparch.deploy.scan import read_flow
 
@@ -86,7 +87,9 @@ def deploy(context: click.Context, /, entrypoint: str | None, **given: Any) -> N
     request = _request(entrypoint, given)
     review = agree(session, given["yes"])
     read = import_flow if given["imports"] else read_flow
-    result = apply(request, session.client, session.settings, session.note, review=review, read=read)
+    with StepLine(session.note) as line:
+        client, told = session.client, line.note
+        result = apply(request, client, session.settings, told, review=review, read=read, watch=line.watch)
     if request.plan_only:
         show_plan(session, result)
         context.exit(CHANGES if result.differs else 0)

@@ -27,7 +27,7 @@ from eparch.core.errors import (
 from eparch.core.model import UNSET, Json
 from eparch.core.pools import WorkPool
 from eparch.core.templates import Kind, Lookup, Placeholder, find, placeholders
-from eparch.deploy.building import Builder, known_names
+from eparch.deploy.building import Builder, Watch, known_names
 from eparch.deploy.checks import Checker, Pools, at_entrypoint
 from eparch.deploy.origin import inferred_version, project_id, read_origin
 from eparch.deploy.overrides import check_flags, lay_over, not_applied
@@ -59,11 +59,12 @@ def deploy(
     root: Path | None = None,
     review: Review | None = None,
     read: ReadFlow = read_flow,
+    watch: Watch | None = None,
 ) -> DeployResult:
     """Do what ``request`` asks for; ``tell`` gets notes and what steps print, ``root`` is where paths begin.
 
     ``review`` is shown what will be done before it is; when it raises, nothing is done. ``read`` finds the
-    flow of an entrypoint, from its source unless given.
+    flow of an entrypoint, from its source unless given. ``watch`` is told which build and push steps run.
 
     Raises:
         SourceErrors: mistakes in the file or in flows, all at once; nothing was done.
@@ -73,7 +74,9 @@ def deploy(
         Conflict: somebody changed what the plan was made from; nothing was applied.
         EparchError: the server refused; nothing was applied, on a stock server the message says what was.
     """
-    return _Deploying(request, client, settings, tell, (root or Path.cwd()).resolve(), read).run(review)
+    work = _Deploying(request, client, settings, tell, (root or Path.cwd()).resolve(), read)
+    work.watch = watch
+    return work.run(review)
 
 
 @dataclass
@@ -106,6 +109,7 @@ class _Deploying:
         self.request, self.settings, self.tell, self.root = request, settings, tell, root
         self.server = Server(client)
         self.read = read
+        self.watch: Watch | None = None
         self.flows: dict[str, FoundFlow] = {}
         self.pools = Pools()
         self._offline = False
@@ -278,11 +282,17 @@ class _Deploying:
     # Building
 
     def _build(self, drafts: list[_Draft]) -> None:
-        builder = Builder(self.root, self.tell, self.references)
-        for draft in drafts:
-            for section in ("build", "push"):
-                steps = draft.chosen.project.steps(section, draft.chosen.deployment) or []
-                draft.outputs = builder.run(section, steps, draft.outputs)
+        builder = Builder(self.root, self.tell, self.references, watch=self.watch)
+        chains = [
+            [
+                (section, step)
+                for section in ("build", "push")
+                for step in draft.chosen.project.steps(section, draft.chosen.deployment) or ()
+            ]
+            for draft in drafts
+        ]
+        for draft, outputs in zip(drafts, builder.run(chains), strict=True):
+            draft.outputs = outputs
 
     # Planning
 

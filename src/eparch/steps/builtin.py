@@ -35,7 +35,7 @@ def set_working_directory(directory: str) -> dict[str, str]:
 
 
 def run_shell_script(
-    script: str,
+    script: object,
     directory: str | None = None,
     env: dict[str, str] | None = None,
     stream_output: bool = True,
@@ -54,6 +54,8 @@ def run_shell_script(
     Raises:
         StepFailed: a command ended with another exit code than 0; those after it did not run.
     """
+    if not isinstance(script, str):
+        raise StepFailed("'script' must be a text", why=f"it is {script!r}", fix="put it in quotes")
     given = {name: str(value) for name, value in (env or {}).items()}
     known = {**os.environ, **given}
     if shell:

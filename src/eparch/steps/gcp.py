@@ -127,7 +127,7 @@ def _source_of(given: Data) -> Any:
             "The library for Google's credentials is missing", why=str(error), fix=hint
         ) from error
     info, file = given.get("service_account_info"), given.get("service_account_file")
-    make = service_account.Credentials
+    make: Any = service_account.Credentials
     try:
         if info:
             return make.from_service_account_info(_object(info), scopes=[SCOPE])

@@ -7,6 +7,7 @@ be kept out of logs because of what was read.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import Lock
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -42,6 +43,7 @@ class ServerReferences:
         self._named: dict[tuple[str, str], BlockDocument] = {}
         self._numbered: dict[UUID, BlockDocument] = {}
         self._secrets: frozenset[str] = frozenset()
+        self._lock = Lock()
 
     def block(self, name: str) -> Any:
         """The value of ``<type>.<name>[.path]``; a block with nothing but a value stands for that value.
@@ -136,7 +138,8 @@ class ServerReferences:
         return self.read(type_, keys[0]), keys[1:]
 
     def _kept(self, found: BlockDocument) -> BlockDocument:
-        self._secrets |= secret_texts(found.data, _secrets_of(found))
+        with self._lock:
+            self._secrets |= secret_texts(found.data, _secrets_of(found))
         return found
 
     def _read_variable(self, name: str) -> Any:
