@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from eparch.sdk.blocks.block import Block as Block
     from eparch.sdk.context import tags as tags
     from eparch.sdk.deploying import deploy as deploy
+    from eparch.sdk.deployment_runs import arun_deployment as arun_deployment
+    from eparch.sdk.deployment_runs import run_deployment as run_deployment
     from eparch.sdk.events import emit_event as emit_event
     from eparch.sdk.flow import Flow as Flow
     from eparch.sdk.flow import flow as flow
@@ -61,6 +63,7 @@ _HOME_OF: dict[str, str] = {
     "ThreadPoolTaskRunner": "eparch.sdk.runners",
     "Variable": "eparch.sdk.variables",
     "allow_failure": "eparch.sdk.annotations",
+    "arun_deployment": "eparch.sdk.deployment_runs",
     "as_completed": "eparch.sdk.futures",
     "create_link_artifact": "eparch.sdk.artifacts",
     "create_markdown_artifact": "eparch.sdk.artifacts",
@@ -73,6 +76,7 @@ _HOME_OF: dict[str, str] = {
     "pause_flow_run": "eparch.sdk.pausing",
     "resume_flow_run": "eparch.sdk.pausing",
     "suspend_flow_run": "eparch.sdk.pausing",
+    "run_deployment": "eparch.sdk.deployment_runs",
     "opaque": "eparch.sdk.annotations",
     "quote": "eparch.sdk.annotations",
     "tags": "eparch.sdk.context",

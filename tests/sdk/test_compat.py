@@ -104,7 +104,6 @@ def test_importing_the_sdk_brings_nothing_heavy() -> None:
 
 MISSING = {
     "prefect": {"Transaction", "aserve", "get_client", "serve"},
-    "prefect.deployments": {"arun_deployment", "run_deployment"},
     "prefect.events": {"get_events_client", "get_events_subscriber", "ResourceSpecification"},
     "prefect.logging": {"disable_run_logger"},
     "prefect.results": {"ResultStore"},

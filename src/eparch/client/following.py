@@ -7,7 +7,7 @@ names none, from the time of the newest one, leaving out what was seen.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,7 +90,7 @@ class _Reader:
 
 def follow(
     settings: Settings, feed: Feed, wanted: dict[str, Any], *, backfill: bool, quiet: float = QUIET_SECONDS
-) -> Iterator[dict[str, Any] | None]:
+) -> Generator[dict[str, Any] | None, None, None]:
     """What the filter ``wanted`` admits, without an end; None after ``quiet`` seconds in which nothing came.
 
     Raises:

@@ -1,13 +1,12 @@
 """Background tasks: scheduling a run for a task worker, and waiting for it from another process (row B10).
 
 Parameters and results are in the folder of results of the home, which the process that schedules and its task
-workers have to share; the server knows only where. Executing such a run is in ``task_worker``.
+workers have to share; the server knows only where. Executing such a run is in ``task_worker``, noticing that
+it is over in ``watching``.
 """
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from datetime import datetime
@@ -22,7 +21,7 @@ from eparch.core.errors import EparchError, MissingResult
 from eparch.core.model import new_id
 from eparch.core.runs import TaskRun, TaskRunCreate
 from eparch.core.states import Cancelled, State, StateCreate, StateDetails, StateType
-from eparch.sdk import caching, context
+from eparch.sdk import caching, context, watching
 from eparch.sdk.futures import Future
 from eparch.sdk.inputs import Found, collect, resolve
 from eparch.sdk.session import Session, current
@@ -33,9 +32,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-FIRST_LOOK, LONGEST_LOOK = 0.05, 1.0
-"""Seconds between two looks at runs that are waited for; the wait grows by half each time."""
-LOOKED_AT_ONCE = 200
+DELETED = Cancelled(message="The task run was deleted.")
 
 
 class Stored(msgspec.Struct):
@@ -169,7 +166,12 @@ class DelayedFuture(Future[R]):
         """Call ``fn`` with this future when it is done, at once if it is."""
         super().add_done_callback(fn)
         if self._final is None:
-            _watch.add(self)
+            watching.TASK_RUNS.add(self.task_run_id, self._told)
+
+    def _told(self, run: TaskRun | None) -> None:
+        """The run is over, or was deleted."""
+        state = run.state if run is not None and run.state is not None else DELETED
+        self.finish(readable(current(), state))
 
     async def wait_async(self, timeout: float | None = None) -> None:
         """As ``wait``, without blocking the event loop."""
@@ -217,60 +219,3 @@ def readable(session: Session, state: State) -> State:
     inside = ".." not in path.parts and path.is_relative_to((session.settings.home / "storage").absolute())
     kept = Remote(path) if inside and state.type is StateType.COMPLETED else None
     return msgspec.structs.replace(state, data=kept)
-
-
-class _Watch:
-    """One thread that looks at all runs that somebody waits for, many at once, while there are any."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._futures: dict[UUID, DelayedFuture[Any]] = {}
-        self._thread: threading.Thread | None = None
-        self._woken = threading.Event()
-
-    def add(self, future: DelayedFuture[Any]) -> None:
-        """Look at the run of ``future`` until it is over."""
-        with self._lock:
-            self._futures.setdefault(future.task_run_id, future)
-            kept = self._futures[future.task_run_id]
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._work, name="eparch-futures", daemon=True)
-                self._thread.start()
-        if kept is not future:
-            # Another future of the same run: it is done when the first one is.
-            Future.add_done_callback(kept, lambda one: future.finish(one.state))
-        self._woken.set()
-
-    def _work(self) -> None:
-        pause = FIRST_LOOK
-        while True:
-            with self._lock:
-                waiting = list(self._futures)
-                if not waiting:
-                    self._thread = None
-                    return
-            for start in range(0, len(waiting), LOOKED_AT_ONCE):
-                self._look(waiting[start : start + LOOKED_AT_ONCE])
-            if self._woken.is_set():
-                pause = FIRST_LOOK
-                self._woken.clear()
-            time.sleep(pause)
-            pause = min(pause * 1.5, LONGEST_LOOK)
-
-    def _look(self, ids: list[UUID]) -> None:
-        session = current()
-        body = {"task_runs": {"id": {"any_": [str(id_) for id_ in ids]}}, "limit": LOOKED_AT_ONCE}
-        try:
-            runs = session.client.send(calls.read_task_runs(body=body))
-        except EparchError:
-            return  # a server that is started again is asked again
-        found = {run.id: run.state for run in runs}
-        for id_ in ids:
-            state = found.get(id_) or Cancelled(message="The task run was deleted.")
-            if state.is_final():
-                with self._lock:
-                    future = self._futures.pop(id_)
-                future.finish(readable(session, state))
-
-
-_watch = _Watch()

@@ -54,6 +54,7 @@ _RUNNERS = _from(_SDK + "runners", "ThreadPoolTaskRunner", ConcurrentTaskRunner=
 _FLOWS = _from(_SDK + "flow", "Flow", "flow")
 _TASKS = _from(_SDK + "task", "Task", "task")
 _DEPLOYING = _from(_SDK + "deploying", "RunnerDeployment", "deploy")
+_DEPLOYMENT_RUNS = _from(_SDK + "deployment_runs", "arun_deployment", "run_deployment")
 _PAUSING = _from(
     _SDK + "pausing",
     *("apause_flow_run", "aresume_flow_run", "asuspend_flow_run"),
@@ -163,7 +164,8 @@ NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     ),
     "prefect.filesystems": _FILES,
     "prefect.flow_runs": _PAUSING,
-    "prefect.deployments": _DEPLOYING,
+    "prefect.deployments": _DEPLOYING | _DEPLOYMENT_RUNS,
+    "prefect.deployments.flow_runs": _DEPLOYMENT_RUNS,
     "prefect.deployments.runner": _DEPLOYING,
     "prefect.docker": _from(_SDK + "deploying", "DockerImage"),
     "prefect.flows": _FLOWS,

@@ -6,20 +6,29 @@ await; else it does its work at once. Its work never blocks the loop.
 
 from __future__ import annotations
 
+import concurrent.futures
 import inspect
 import sys
 import time
 from collections.abc import Callable, Generator
 from functools import wraps
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from eparch.sdk import context
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Waiting = Generator[float, None, T]
-"""Work that waits: it yields the seconds to wait before it goes on."""
+
+class Until(NamedTuple):
+    """A wait for something that another thread does, at most for so many seconds."""
+
+    done: concurrent.futures.Future[Any]
+    seconds: float | None
+
+
+Waiting = Generator[float | Until, None, T]
+"""Work that waits: it yields the seconds to wait before it goes on, or what to wait for."""
 
 
 class Either(Generic[P]):
@@ -46,10 +55,13 @@ class Either(Generic[P]):
             return await asyncio.to_thread(self._fn, *args, **kwargs)
         steps: Waiting[Any] = self._fn(*args, **kwargs)
         while True:
-            seconds, value = await asyncio.to_thread(_advance, steps)
-            if seconds is None:
+            wait, value = await asyncio.to_thread(_advance, steps)
+            if wait is None:
                 return value
-            await asyncio.sleep(seconds)
+            if isinstance(wait, Until):
+                await asyncio.wait([asyncio.wrap_future(wait.done)], timeout=wait.seconds)
+            else:
+                await asyncio.sleep(wait)
 
 
 def either(fn: Callable[P, Any]) -> Either[P]:
@@ -71,7 +83,7 @@ def is_async() -> bool:
     return run is None or inspect.iscoroutinefunction(run.fn)
 
 
-def _advance(steps: Waiting[Any]) -> tuple[float | None, Any]:
+def _advance(steps: Waiting[Any]) -> tuple[float | Until | None, Any]:
     try:
         return next(steps), None
     except StopIteration as end:
@@ -80,7 +92,10 @@ def _advance(steps: Waiting[Any]) -> tuple[float | None, Any]:
 
 def _finish(steps: Waiting[Any]) -> Any:
     while True:
-        seconds, value = _advance(steps)
-        if seconds is None:
+        wait, value = _advance(steps)
+        if wait is None:
             return value
-        time.sleep(seconds)
+        if isinstance(wait, Until):
+            concurrent.futures.wait([wait.done], wait.seconds)
+        else:
+            time.sleep(wait)

@@ -47,6 +47,7 @@ class TaskRunContext(RunContext):
     """The task run that the current code belongs to; also what the engine drives (``engine.Run``)."""
 
     __slots__ = (
+        "__weakref__",
         "_details",
         "_last_event",
         "_logger",
