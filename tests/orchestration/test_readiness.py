@@ -13,6 +13,7 @@ from eparch.core.pools import Heartbeat, WorkPoolUpdate
 from eparch.orchestration import deployments, erasure, pools
 from eparch.orchestration.readiness import Readiness
 from eparch.orchestration.runs import due_deployment_runs
+from eparch.store import pools as stored_pools
 from eparch.store import tables as t
 
 pytestmark = pytest.mark.anyio
@@ -92,6 +93,37 @@ async def test_a_heartbeat_tells_at_once_and_nobody_tells_again(world: World) ->
     await world.database.write(pools.heartbeat, "pool", Heartbeat(name="w"), world.now)
     await look(world)
     assert await statuses(world) == ["work-pool.ready"]
+
+
+async def test_w13_w14_a_pool_is_ready_for_as_long_as_its_workers_own_intervals_say(world: World) -> None:
+    async def own() -> tuple[str, list[str]]:
+        await look(world)
+        pool = await world.database.read(stored_pools.read_pool, "pool", world.now)
+        return pool["status"], await statuses(world)
+
+    async def beat(name: str, interval: int) -> None:
+        body = Heartbeat(name=name, heartbeat_interval_seconds=interval)
+        await world.database.write(pools.heartbeat, "pool", body, world.now)
+
+    await world.pool()
+    await beat("often", 5)
+    world.pass_seconds(15)
+    assert await own() == ("READY", ["work-pool.ready"])
+    world.pass_seconds(1)
+    gone = ["work-pool.not-ready", "work-pool.ready"]
+    assert await own() == ("NOT_READY", gone)
+    await beat("seldom", 600)
+    await beat("often", 5)
+    world.pass_seconds(1800)
+    assert await own() == ("READY", [*gone, "work-pool.ready"])
+    world.pass_seconds(1)
+    assert (await own())[0] == "NOT_READY"
+    # What no worker means cannot be reckoned with.
+    for number, interval in enumerate((10**18, -(10**18), 0)):
+        await beat(f"odd{number}", interval)
+    assert (await own())[0] == "READY"
+    world.pass_seconds(3 * 86_400 + 1)
+    assert (await own())[0] == "NOT_READY"
 
 
 async def test_a_paused_pool_is_neither(world: World) -> None:

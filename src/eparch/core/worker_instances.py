@@ -84,6 +84,11 @@ class About(Body, frozen=True, kw_only=True):
     """Runs that it has now."""
 
 
+def within_bounds(interval: int | None) -> int | None:
+    """The interval of heartbeats that a client of Prefect's said, as it can be reckoned with, in seconds."""
+    return None if interval is None else min(max(interval, 1), 86_400)
+
+
 class WorkerReport(Body, frozen=True, kw_only=True):
     """``POST /work_pools/{name}/workers/report``: the heartbeat of a worker of ours."""
 

@@ -20,7 +20,7 @@ from eparch.core.pools import (
     WorkQueueUpdate,
 )
 from eparch.core.queue_status import DEFAULT_POOL
-from eparch.core.worker_instances import MISSED
+from eparch.core.worker_instances import MISSED, within_bounds
 from eparch.orchestration import announcing
 from eparch.store import claims, pools, rows, worker_instances
 from eparch.store.statement import Note, Steps
@@ -277,7 +277,7 @@ def heartbeat(pool_name: str, body: Heartbeat, now: datetime) -> Steps[None]:
     if before is None:
         raise NotFound(f'Work pool "{pool_name}" not found.')
     pool_id = rows.id_of(before["id"])
-    yield from pools.heartbeat(pool_id, body.name, body.heartbeat_interval_seconds, now)
+    yield from pools.heartbeat(pool_id, body.name, within_bounds(body.heartbeat_interval_seconds), now)
     if before["status"] is PoolStatus.NOT_READY:
         after = yield from pools.read_pool(pool_name, now)
         assert after is not None

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from eparch.core.pools import POLL_TIMEOUT
-from eparch.core.worker_instances import HEARTBEAT_SECONDS, MISSED
 from eparch.orchestration import announcing
 from eparch.store import readiness
 from eparch.store.database import Database
@@ -21,12 +20,12 @@ from eparch.store.statement import Steps
 BATCH = 50
 """Events of one transaction."""
 
-SILENCE = {
-    "work-pool": timedelta(seconds=MISSED * HEARTBEAT_SECONDS),
+SILENCE: dict[Kind, timedelta] = {
+    "work-pool": timedelta(0),
     "work-queue": POLL_TIMEOUT,
     "deployment": POLL_TIMEOUT,
 }
-"""For how long one may not be heard of."""
+"""For how long one may not be polled; a pool's workers say themselves how often they are heard of (W13)."""
 
 
 class Readiness:

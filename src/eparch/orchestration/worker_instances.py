@@ -30,6 +30,7 @@ from eparch.core.worker_instances import (
     WorkerOrder,
     WorkerOrders,
     WorkerReport,
+    within_bounds,
 )
 from eparch.orchestration.pools import heartbeat
 from eparch.store import claims, worker_instances
@@ -137,7 +138,8 @@ def stock_heartbeat(
         NotFound: there is no such pool.
     """
     pool_id = yield from _pool_id(pool_name)
-    yield from note_stock(pool_id, body.name, body.heartbeat_interval_seconds, about, now, keeping)
+    interval = within_bounds(body.heartbeat_interval_seconds)
+    yield from note_stock(pool_id, body.name, interval, about, now, keeping)
     yield from heartbeat(pool_name, body, now)
 
 

@@ -219,6 +219,22 @@ class SecondsBetween(ColumnElement[float]):
         return [*self.earlier._from_objects, *self.later._from_objects]
 
 
+class Later(ColumnElement[Any]):
+    """The time that is ``seconds`` after ``moment``."""
+
+    inherit_cache = True
+
+    def __init__(self, moment: sa.Column[Any], seconds: ColumnElement[int]) -> None:
+        """``seconds`` is a whole number, small enough for a time."""
+        self.moment = moment
+        self.seconds = seconds
+        self.type = moment.type
+
+    @property
+    def _from_objects(self) -> Any:
+        return [*self.moment._from_objects, *self.seconds._from_objects]
+
+
 class IntervalOf(ColumnElement[int]):
     """The number of the interval of ``length`` microseconds that ``column`` lies in, from ``start`` on."""
 
@@ -318,6 +334,18 @@ def _seconds_sqlite(element: SecondsBetween, compiler: Any, **kw: Any) -> str:
 def _seconds_postgresql(element: SecondsBetween, compiler: Any, **kw: Any) -> str:
     later, earlier = compiler.process(element.later, **kw), compiler.process(element.earlier, **kw)
     return f"date_part('epoch', {later} - {earlier})"
+
+
+@compiles(Later, "sqlite")
+def _later_sqlite(element: Later, compiler: Any, **kw: Any) -> str:
+    moment, seconds = compiler.process(element.moment, **kw), compiler.process(element.seconds, **kw)
+    return f"({moment} + {seconds} * 1000000)"
+
+
+@compiles(Later, "postgresql")
+def _later_postgresql(element: Later, compiler: Any, **kw: Any) -> str:
+    moment, seconds = compiler.process(element.moment, **kw), compiler.process(element.seconds, **kw)
+    return f"({moment} + {seconds} * interval '1 second')"
 
 
 @compiles(IntervalOf, "sqlite")

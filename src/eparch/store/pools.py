@@ -12,15 +12,21 @@ from sqlalchemy.dialects import postgresql  # SQLite's compiler understands its 
 
 from eparch.core.filters import Condition, Group, Query
 from eparch.core.model import new_id
-from eparch.core.pools import PoolStatus, WorkerStatus, polled_status, worker_status
-from eparch.core.worker_instances import MISSED, WRITE_EVERY
+from eparch.core.pools import PoolStatus, polled_status, worker_status
+from eparch.core.worker_instances import HEARTBEAT_SECONDS, MISSED, WRITE_EVERY
 from eparch.store import tables as t
-from eparch.store.dialect import AnyOf
+from eparch.store.dialect import AnyOf, Later
 from eparch.store.rows import names
 from eparch.store.statement import Row, Statement, Steps, delete, insert, param, update, upsert
 from eparch.store.where import bind
 
 _pool, _queue, _worker, _claim = t.work_pool, t.work_queue, t.worker, t.claim
+
+_OWN_INTERVAL = sa.func.coalesce(
+    _worker.c.heartbeat_interval_seconds, sa.literal_column(str(round(HEARTBEAT_SECONDS)))
+)
+LIVES_UNTIL = Later(_worker.c.last_heartbeat_time, _OWN_INTERVAL * sa.literal_column(str(MISSED)))
+"""Until when a worker counts as alive unless it is heard of again: ``worker_status`` (row W13)."""
 
 POOLS: sa.Select[Any] = sa.select(
     *_pool.columns,
@@ -30,11 +36,11 @@ POOLS: sa.Select[Any] = sa.select(
     .correlate(_pool)
     .scalar_subquery()
     .label("active_slots"),
-    sa.select(sa.func.max(_worker.c.last_heartbeat_time))
+    sa.select(sa.func.max(LIVES_UNTIL))
     .where(_worker.c.work_pool_id == _pool.c.id)
     .correlate(_pool)
     .scalar_subquery()
-    .label("last_heartbeat"),
+    .label("lives_until"),
 )
 _POOL_KEYS = names(POOLS)
 
@@ -117,13 +123,13 @@ _DELETE_WORKER = Statement(
 
 def _wire_pool(row: Row, now: datetime) -> dict[str, Any]:
     pool = dict(zip(_POOL_KEYS, row, strict=True))
-    seen = pool.pop("last_heartbeat")
+    lives_until = pool.pop("lives_until")
     if pool["is_paused"]:
         pool["status"] = PoolStatus.PAUSED
     elif pool["type"] == "prefect-agent":
         pool["status"] = None
     else:
-        online = worker_status(seen, None, now) is WorkerStatus.ONLINE
+        online = lives_until is not None and now <= lives_until
         pool["status"] = PoolStatus.READY if online else PoolStatus.NOT_READY
     return pool
 

@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql
 
 from eparch.store import tables as t
 from eparch.store.dialect import AnyOf
+from eparch.store.pools import LIVES_UNTIL
 from eparch.store.statement import Statement, Steps, param
 
 Kind = Literal["work-pool", "work-queue", "deployment"]
@@ -37,8 +38,13 @@ def _since(column: sa.Column[Any]) -> sa.ColumnElement[bool]:
     return sa.and_(column.is_not(None), column >= _SINCE)
 
 
+# Each worker has an interval of its own, so of a pool it is asked who lives at a time.
 _LIVES = sa.exists(
-    sa.select(_worker.c.id).where(_worker.c.work_pool_id == _pool.c.id, _since(_worker.c.last_heartbeat_time))
+    sa.select(_worker.c.id).where(
+        _worker.c.work_pool_id == _pool.c.id,
+        _worker.c.last_heartbeat_time.is_not(None),
+        _SINCE <= LIVES_UNTIL,
+    )
 )
 _QUEUED = _deployment.outerjoin(_queue, _queue.c.id == _deployment.c.work_queue_id)
 _SOURCES: dict[Kind, tuple[sa.Table, sa.FromClause, sa.ColumnElement[bool], sa.ColumnElement[bool]]] = {
@@ -90,7 +96,9 @@ _FORGET = Statement(sa.delete(_told).where(AnyOf(_told.c.id, "ids")).returning(_
 
 
 def changed(kind: Kind, ready: bool, since: datetime, limit: int) -> Steps[list[UUID]]:
-    """Those that became ready, or ceased to be: polled, or heard of, ``since`` then, or not."""
+    """Those that became ready, or ceased to be: polled ``since`` then, or with a worker that lives then, or
+    not.
+    """
     found = yield _CHANGED[kind, ready](since=since, limit=limit)
     return [row[0] for row in found]
 
