@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from msgspec import structs
+
 from eparch.core.model import Value
 
 
@@ -59,6 +61,12 @@ class Account:
     def dropped(self, field: str, why: str) -> None:
         """It is gone, for that reason."""
         self._add(field, Outcome.DROPPED, "", why)
+
+    def refuse(self, target: str, why: str) -> None:
+        """What is at ``target``, or within it, needs somebody after all."""
+        for index, entry in enumerate(self.entries):
+            if entry.target.split(".")[0] == target:
+                self.entries[index] = structs.replace(entry, outcome=Outcome.NEEDS_YOU, target="", why=why)
 
     def fields(self) -> set[str]:
         """The fields that are accounted for."""

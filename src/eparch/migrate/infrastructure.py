@@ -134,6 +134,14 @@ class Conversion:
         else:
             self.account.needs_you(field, f"its block was not saved: save it, set '{variable}' of the pool")
 
+    def own_values(self) -> dict[str, Json]:
+        """The values that are not what new pools of the type have anyway."""
+        return {
+            name: value
+            for name, value in self.values.items()
+            if value != self.properties[name].get("default")
+        }
+
     def filled(self) -> dict[str, Json]:
         """The base job template, with the values as defaults of their variables."""
         filled = deepcopy(self.template)
@@ -151,7 +159,7 @@ def convert(block: Block, account: Account, *, of_deployment: bool = False) -> C
     conversion = Conversion(block, account, of_deployment=of_deployment)
     for field in OF_DOCUMENT:
         if field in block.data:
-            account.dropped(field, "it says which block it was; the work pool's type says it now")
+            account.renamed(field, "work pool", "it says which block it was")
     for field, reference in block.references.items():
         conversion.refer(field, reference)
     for field, value in block.data.items():
@@ -184,7 +192,7 @@ def _change_structure(conversion: Conversion) -> None:
     elif conversion.type == "cloud-run":
         meant = {"args"}
         _arguments(conversion, given.get("args"))
-    for field in given.keys() - meant - conversion.account.fields():
+    for field in sorted(given.keys() - meant - conversion.account.fields()):
         if data[field] in (None, {}, []):
             conversion.account.carried(field, why="it was empty")
         else:

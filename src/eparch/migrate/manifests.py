@@ -97,7 +97,7 @@ def _is_plain(manifest: Json) -> bool:
 def _take_manifest(
     configuration: dict[str, Any], values: dict[str, Json], given: Json, account: Account
 ) -> None:
-    manifest, found = _escaped(deepcopy(given)), dict(values)
+    manifest, found = escaped(deepcopy(given)), dict(values)
     try:
         container = manifest["spec"]["template"]["spec"]["containers"][0]
         metadata = manifest.setdefault("metadata", {})
@@ -155,7 +155,7 @@ def _customize(
     manifest = deepcopy(configuration["job_manifest"])
     try:
         _open_places(manifest, rest)
-        configuration["job_manifest"] = apply_patch(manifest, [_escaped(one) for one in rest])
+        configuration["job_manifest"] = apply_patch(manifest, [escaped(one) for one in rest])
     except Invalid as error:
         why = f"{error.message}: change 'job_manifest' of the pool"
         account.needs_you("customizations", why)
@@ -190,7 +190,7 @@ def change_task(
     if definition and is_masked(definition):
         account.needs_you("task_definition", "it holds a secret that was masked: change the pool's template")
     elif definition:
-        configuration["task_definition"] = _with_image(_escaped(definition), values)
+        configuration["task_definition"] = _with_image(escaped(definition), values)
         account.renamed("task_definition", "job_configuration.task_definition")
     elif "task_definition" in given:
         account.carried("task_definition", why="it was empty")
@@ -232,7 +232,7 @@ def _patch_task(configuration: dict[str, Any], values: dict[str, Json], operatio
             others.append(operation)
     request = deepcopy(configuration["task_run_request"])
     _open_places(request, others)
-    patched = apply_patch(request, [_escaped(one) for one in others])
+    patched = apply_patch(request, [escaped(one) for one in others])
     network = apply_patch({}, of_network) if of_network else {}
     if not isinstance(network, dict):
         raise Invalid("The network is no mapping")
@@ -241,10 +241,10 @@ def _patch_task(configuration: dict[str, Any], values: dict[str, Json], operatio
         values["network_configuration"] = network
 
 
-def _escaped(value: Json) -> Json:
+def escaped(value: Json) -> Json:
     """``value`` as a template that renders to it: braces of other tools are text."""
     if isinstance(value, str):
         return value.replace("{{", "{{{{").replace("}}", "}}}}") if "{{" in value else value
     if isinstance(value, dict):
-        return {key: _escaped(item) for key, item in value.items()}
-    return [_escaped(item) for item in value] if isinstance(value, list) else value
+        return {key: escaped(item) for key, item in value.items()}
+    return [escaped(item) for item in value] if isinstance(value, list) else value
