@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from eparch.sdk.pausing import suspend_flow_run as suspend_flow_run
     from eparch.sdk.retries import exponential_backoff as exponential_backoff
     from eparch.sdk.runners import ThreadPoolTaskRunner as ThreadPoolTaskRunner
+    from eparch.sdk.serving import aserve as aserve
+    from eparch.sdk.serving import serve as serve
     from eparch.sdk.task import Task as Task
     from eparch.sdk.task import task as task
     from eparch.sdk.variables import Variable as Variable
@@ -65,6 +67,7 @@ _HOME_OF: dict[str, str] = {
     "allow_failure": "eparch.sdk.annotations",
     "arun_deployment": "eparch.sdk.deployment_runs",
     "as_completed": "eparch.sdk.futures",
+    "aserve": "eparch.sdk.serving",
     "create_link_artifact": "eparch.sdk.artifacts",
     "create_markdown_artifact": "eparch.sdk.artifacts",
     "create_table_artifact": "eparch.sdk.artifacts",
@@ -79,6 +82,7 @@ _HOME_OF: dict[str, str] = {
     "run_deployment": "eparch.sdk.deployment_runs",
     "opaque": "eparch.sdk.annotations",
     "quote": "eparch.sdk.annotations",
+    "serve": "eparch.sdk.serving",
     "tags": "eparch.sdk.context",
     "task": "eparch.sdk.task",
     "unmapped": "eparch.sdk.annotations",

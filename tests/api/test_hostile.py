@@ -47,7 +47,7 @@ REFUSED = {
 }
 """Operations that refuse what is right but for the state of this server, and how."""
 
-HANGS_ON = {"POST /work_pools/{name}/claim"}
+HANGS_ON = {"POST /work_pools/{name}/claim", "POST /deployments/claim"}
 """Who goes away while it waits for work gets no answer."""
 
 

@@ -18,6 +18,8 @@ FLAGS = {
     " --collision-strategy -p --pool -q --work-queue --job-variable -jv --cron --interval"
     " --anchor-date --rrule --timezone --trigger --param --params --enforce-parameter-schema"
     " --no-enforce-parameter-schema --all --no-all --prefect-file --sla -v --variable",
+    "agent start": "-q --work-queue -m --match -p --pool --hide-welcome --api --run-once --prefetch-seconds"
+    " -t --tag -l --limit",
     "worker start": "-n --name -p --pool -q --work-queue -t --type --prefetch-seconds --run-once -l --limit"
     " --with-healthcheck --install-policy --base-job-template --create-pool-if-not-found"
     " --no-create-pool-if-not-found",
@@ -49,6 +51,8 @@ FLAGS = {
     "event stream": "--format --output-file --run-once",
     "event emit": "-r --resource --resource-id --related -p --payload",
     "flow ls": "--limit",
+    "flow serve": "-n --name -d --description -v --version -t --tag --cron --interval --anchor-date --rrule"
+    " --timezone --pause-on-shutdown --no-pause-on-shutdown --limit --global-limit",
     "block ls": "-o --output",
     "block inspect": "--id -o --output",
     "block delete": "--id",

@@ -9,10 +9,11 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from msgspec.structs import asdict
 
 from eparch.core.deployments import DeploymentCreate, DeploymentScheduleCreate, FlowCreate
 from eparch.core.model import new_id
-from eparch.core.pools import ClaimRuns, WorkPoolCreate, WorkQueueCreate
+from eparch.core.pools import ClaimRuns, ClaimServed, WorkPoolCreate, WorkQueueCreate
 from eparch.core.runs import (
     DeploymentFlowRunCreate,
     FlowRunCreate,
@@ -162,6 +163,11 @@ class World:
         """What a worker asks."""
         asked = {"claim_id": new_id(), "worker_name": "worker", "limit": limit, "lease_seconds": 30.0}
         return ClaimRuns(**{**asked, **fields})
+
+    def serving(self, deployment_ids: Sequence[UUID], limit: int = 10, **fields: Any) -> ClaimServed:
+        """What a process asks that serves deployments."""
+        asked = asdict(self.request(limit, **fields))
+        return ClaimServed(**asked, deployment_ids=list(deployment_ids))
 
     async def claim(self, limit: int = 10, pool: str = "pool", **fields: Any) -> dict[UUID, int]:
         """Claim; the token of each run that was taken, in the order in which they were taken."""

@@ -57,7 +57,7 @@ assert flow is eparch.flow and prefect.flow is eparch.flow and states.Failed is 
         ("from prefect import flw", "does not have prefect.flw. Did you mean 'flow'?"),
         ("import prefect.blocks.redis", "does not have prefect.blocks.redis."),
         ("from prefect.blocks.system import Sercet", "Did you mean 'Secret'?"),
-        ("import prefect; prefect.serve", "does not have prefect.serve."),
+        ("import prefect; prefect.Transaction", "does not have prefect.Transaction."),
     ],
 )
 def test_what_is_missing_is_named(line: str, said: str) -> None:
@@ -103,7 +103,7 @@ def test_importing_the_sdk_brings_nothing_heavy() -> None:
 
 
 MISSING = {
-    "prefect": {"Transaction", "aserve", "get_client", "serve"},
+    "prefect": {"Transaction", "get_client"},
     "prefect.events": {"get_events_client", "get_events_subscriber", "ResourceSpecification"},
     "prefect.logging": {"disable_run_logger"},
     "prefect.results": {"ResultStore"},

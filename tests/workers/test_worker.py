@@ -16,7 +16,8 @@ from eparch.core.errors import InfrastructureError, NotFound, Unreachable, Usage
 from eparch.core.states import Cancelling, Completed, Running, StateType
 from eparch.testing.infrastructure import FakeInfrastructure
 from eparch.workers.health import Health
-from eparch.workers.worker import Worker, WorkerOptions, stopped_by_signals
+from eparch.workers.signals import stopped_by_signals
+from eparch.workers.worker import Worker, WorkerOptions
 
 FINAL = (StateType.CRASHED, StateType.CANCELLED, StateType.COMPLETED, StateType.FAILED)
 

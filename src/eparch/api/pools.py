@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -19,6 +20,7 @@ from eparch.core.job_templates import WARNING_HEADER, warnings_of
 from eparch.core.model import Json
 from eparch.core.pools import (
     ClaimRuns,
+    ClaimServed,
     DueRuns,
     Heartbeat,
     RenewClaims,
@@ -116,9 +118,20 @@ async def read_due_runs(request: Request, name: str, body: DueRuns) -> Any:
 async def claim_runs(request: Request, name: str, body: ClaimRuns) -> Work:
     """Claim due runs, waiting for some as long as the worker asks for and stays (rows W15, W16)."""
     services = request.services
+    return await _while_there(request, body, services.waiters.claim(services.database, name, body))
+
+
+@handles(calls.claim_served_runs)
+async def claim_served_runs(request: Request, body: ClaimServed) -> Work:
+    """The same for a process that serves deployments (row D23)."""
+    services = request.services
+    return await _while_there(request, body, services.waiters.claim_served(services.database, body))
+
+
+async def _while_there(request: Request, body: ClaimRuns, claim: Coroutine[Any, Any, Work]) -> Work:
     if not body.wait_seconds:
-        return await services.waiters.claim(services.database, name, body)
-    claiming = asyncio.ensure_future(services.waiters.claim(services.database, name, body))
+        return await claim
+    claiming = asyncio.ensure_future(claim)
     leaving = asyncio.ensure_future(request.until_disconnect())
     try:
         await asyncio.wait((claiming, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -134,6 +147,16 @@ async def claim_runs(request: Request, name: str, body: ClaimRuns) -> Work:
 @handles(calls.renew_claims)
 async def renew_claims(request: Request, name: str, body: RenewClaims) -> Renewed:
     """Extend leases; which of them still stand."""
+    return await _renew(request, body)
+
+
+@handles(calls.renew_served_claims)
+async def renew_served_claims(request: Request, body: RenewClaims) -> Renewed:
+    """The same for a process that serves deployments."""
+    return await _renew(request, body)
+
+
+async def _renew(request: Request, body: RenewClaims) -> Renewed:
     renewed: Renewed = await request.write(claims.renew, body, request.now)
     return renewed
 

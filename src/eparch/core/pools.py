@@ -222,6 +222,15 @@ class ClaimRuns(Body, frozen=True, kw_only=True):
     """What the worker does now; it is told as soon as it is to do something else."""
 
 
+class ClaimServed(ClaimRuns, frozen=True, kw_only=True):
+    """``POST /deployments/claim``: the same for runs that no pool has, of deployments that a process serves.
+
+    It has no queues, and is no worker of a pool that could be drained (row D23).
+    """
+
+    deployment_ids: Annotated[list[UUID], Meta(min_length=1, max_length=1000)]
+
+
 class ClaimedRun(Value, frozen=True, kw_only=True):
     """A run that the claimer may start, with all that it needs to start it."""
 

@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
@@ -18,7 +20,7 @@ from eparch.core.decisions import Accept, state_to_write
 from eparch.core.deployment_versions import asked_version
 from eparch.core.deployments import CollisionStrategy, Deployment, Flow
 from eparch.core.errors import NotFound, did_you_mean
-from eparch.core.pools import Claim, ClaimedRun, ClaimRuns, RenewClaims, Renewed, Work
+from eparch.core.pools import Claim, ClaimedRun, ClaimRuns, ClaimServed, RenewClaims, Renewed, Work
 from eparch.core.runs import FlowRun
 from eparch.core.states import Pending, StateType
 from eparch.orchestration.deployment_versions import as_asked
@@ -50,12 +52,28 @@ def claim(pool_name: str, request: ClaimRuns, now: datetime) -> Steps[Work]:
         return Work(runs=again, cancel=cancel, order=order)
     if is_paused or request.limit == 0 or not takes:
         return Work(cancel=cancel, order=order)
-    taking = _Taking(pool_id, limit, request, now)
+    taking = _Taking(request, now)
     for queue in (yield from _with_due(queues, taking.before)):
         if taking.is_full:
             break
-        yield from taking.take(queue)
+        free = yield from free_slots(pool_id, limit, queue)
+        yield from taking.take(partial(_due, queue[0], taking.before), free)
     return Work(runs=taking.taken, cancel=cancel, order=order)
+
+
+def claim_served(request: ClaimServed, now: datetime) -> Steps[Work]:
+    """Take up to ``request.limit`` due runs of deployments in no pool, the oldest first (row D23)."""
+    ids = request.deployment_ids
+    yield from claims.lock_deployments(ids)
+    yield from deployments.mark_polled(ids, now)
+    cancel = (yield from claims.to_cancel(request.holding)) if request.holding else []
+    before = yield from claims.by_claim_id(request.claim_id)
+    if before:
+        again = yield from _claimed_before(before, now + timedelta(seconds=request.lease_seconds))
+        return Work(runs=again, cancel=cancel)
+    taking = _Taking(request, now)
+    yield from taking.take(partial(claims.due_served, ids, taking.before), request.limit)
+    return Work(runs=taking.taken, cancel=cancel)
 
 
 def _pool(name: str) -> Steps[tuple[UUID, bool, int | None]]:
@@ -99,6 +117,11 @@ def _claimed_before(before: Sequence[Claim], lease_until: datetime) -> Steps[lis
     return again
 
 
+def _due(queue_id: UUID, before: datetime, limit: int) -> Steps[list[UUID]]:
+    found = yield from claims.due(queue_id, before, limit)
+    return [run_id for run_id, _ in found]
+
+
 class _Completion:
     """Adds to claimed runs what is needed to start them; each deployment and flow is read once."""
 
@@ -124,11 +147,11 @@ class _Completion:
 class _Taking:
     """One claim while it goes through the queues."""
 
-    def __init__(self, pool_id: UUID, limit: int | None, request: ClaimRuns, now: datetime) -> None:
+    def __init__(self, request: ClaimRuns, now: datetime) -> None:
         lease_until = now + timedelta(seconds=request.lease_seconds)
         self._claimer = NewClaim(request.claim_id, request.worker_name, lease_until)
         self.before = now + timedelta(seconds=request.prefetch_seconds)
-        self._pool_id, self._limit, self._most, self._now = pool_id, limit, request.limit, now
+        self._most, self._now = request.limit, now
         self._complete = _Completion()
         self.taken: list[ClaimedRun] = []
 
@@ -137,15 +160,14 @@ class _Taking:
         """Whether as many runs are taken as were asked for."""
         return len(self.taken) >= self._most
 
-    def take(self, queue: Queue) -> Steps[None]:
-        """Take what is due of ``queue``, oldest first, inside every limit."""
-        free = yield from free_slots(self._pool_id, self._limit, queue)
+    def take(self, due: Callable[[int], Steps[list[UUID]]], free: int) -> Steps[None]:
+        """Take at most ``free`` of what ``due`` finds, in its order, inside every limit."""
         want = min(free, self._most - len(self.taken))
         # Each round takes a run or ends one; those behind a full deployment are not found again.
         while want > 0:
-            candidates = yield from claims.due(queue[0], self.before, want)
+            candidates = yield from due(want)
             changed = False
-            for run_id, _ in candidates:
+            for run_id in candidates:
                 stored = yield from runs.flow_run_for_decision(run_id)
                 if stored is None or (yield from self._must_wait(stored)):
                     continue
@@ -212,14 +234,24 @@ def due_runs(
     ]
 
 
-def next_due(pool_name: str, names: Sequence[str]) -> Steps[tuple[UUID, datetime | None]]:
+def next_due(pool_name: str, names: Sequence[str]) -> Steps[tuple[frozenset[UUID], datetime | None]]:
     """The pool's id, and when the next run of these queues is due; of a paused one never."""
     pool_id, is_paused, _ = yield from _pool(pool_name)
     queues = yield from chosen_queues(pool_id, pool_name, names)
     if is_paused:
-        return pool_id, None
+        return frozenset({pool_id}), None
     when = yield from claims.next_due([queue[0] for queue in queues if not queue[2]])
-    return pool_id, when
+    return frozenset({pool_id}), when
+
+
+def next_served(deployment_ids: Sequence[UUID]) -> Steps[tuple[frozenset[UUID], datetime | None]]:
+    """The deployments, and when the next of their runs is due that no pool has."""
+    when = yield from claims.next_served(deployment_ids)
+    return frozenset(deployment_ids), when
+
+
+Claiming = TypeVar("Claiming", bound=ClaimRuns)
+Next = Callable[[], Steps[tuple[frozenset[UUID], datetime | None]]]
 
 
 class Waiters:
@@ -239,12 +271,15 @@ class Waiters:
 
     def tell(self, notes: Sequence[Note]) -> None:
         """Wake those whom one of ``notes`` concerns."""
-        pools_ = {note.value for note in notes if note.topic == "work"}
-        runs_ = {note.value for note in notes if note.topic == "cancel"}
+        places = {note.value for note in notes if note.topic == "work"}
+        runs_ = {note.value for note in notes if note.topic in ("cancel", "watched")}
+        self._outdate(frozenset(note.value for note in notes if note.topic == "watched"))
         if any(note.topic == "anything" for note in notes):
             self._wake(lambda _: True)
-        elif pools_ or runs_:
-            self._wake(lambda waiter: waiter.pool_id in pools_ or not runs_.isdisjoint(waiter.holding))
+        elif places or runs_:
+            self._wake(
+                lambda waiter: not (places.isdisjoint(waiter.places) and runs_.isdisjoint(waiter.holding))
+            )
 
     def stop(self) -> None:
         """Answer everybody who waits with what there is: nothing."""
@@ -256,32 +291,57 @@ class Waiters:
             if concerns(waiter):
                 waiter.woken.set()
 
+    def _outdate(self, runs_: frozenset[object]) -> None:
+        for waiter in self._waiting:
+            waiter.is_stale = waiter.is_stale or not runs_.isdisjoint(waiter.holding)
+
     async def claim(self, database: Database, pool_name: str, request: ClaimRuns) -> Work:
         """Claim now or, within ``request.wait_seconds``, as soon as there is something to do."""
+        next_ = partial(next_due, pool_name, request.work_queue_names)
+        return await self._claim(database, request, partial(claim, pool_name), next_)
+
+    async def claim_served(self, database: Database, request: ClaimServed) -> Work:
+        """The same of deployments that are in no pool."""
+        next_ = partial(next_served, request.deployment_ids)
+        return await self._claim(database, request, claim_served, next_)
+
+    async def _claim(
+        self,
+        database: Database,
+        request: Claiming,
+        take: Callable[[Claiming, datetime], Steps[Work]],
+        next_: Next,
+    ) -> Work:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + request.wait_seconds
-        pool_id, _ = await database.read(next_due, pool_name, request.work_queue_names)
-        waiter = _Waiter(pool_id, frozenset(request.holding))
+        places, _ = await database.read(next_)
+        waiter = _Waiter(places, frozenset(request.holding))
         self._waiting.add(waiter)
         try:
             while True:
                 waiter.woken.clear()
-                work = await database.write(claim, pool_name, request, datetime.now(UTC))
+                work = await database.write(take, request, datetime.now(UTC))
                 left = deadline - loop.time()
                 told = work.order is not request.order
                 if work.runs or work.cancel or told or left <= 0 or self.stopping.is_set():
                     return work
-                _, when = await database.read(next_due, pool_name, request.work_queue_names)
+                if waiter.is_stale and not request.limit:
+                    # It holds something else by now, of which it has to be told instead.
+                    return work
+                _, when = await database.read(next_)
                 await waiter.sleep(_wait(when, request, left))
         finally:
             self._waiting.discard(waiter)
 
 
 class _Waiter:
-    def __init__(self, pool_id: UUID, holding: frozenset[UUID]) -> None:
-        self.pool_id = pool_id
+    def __init__(self, places: frozenset[UUID], holding: frozenset[UUID]) -> None:
+        self.places = places
+        """Pool or deployments whose runs it wants."""
         self.holding = holding
         self.woken = asyncio.Event()
+        self.is_stale = False
+        """One of the runs that it holds is over."""
         self._sleeps = False
 
     @property

@@ -289,8 +289,9 @@ def insert_run(
         pool_type=pool_type,
     )
     yield from announce(stored, None, state, columns.get("run_count", 0), now)
-    if state.type is StateType.SCHEDULED and run.work_pool_id is not None:
-        yield Note("work", run.work_pool_id)
+    place = run.work_pool_id or run.deployment_id
+    if state.type is StateType.SCHEDULED and place is not None:
+        yield Note("work", place)
 
 
 def _insert_begun(run: FlowRun, proposed: State, now: datetime) -> Steps[None]:

@@ -65,8 +65,8 @@ def delete_flow_run(run_id: UUID) -> Steps[None]:
         raise NotFound("Flow run not found")
     yield from concurrency.release_run(run_id)
     yield from runs.delete_flow_run(run_id)
-    if stored.claim is not None and stored.run.work_pool_id is not None:
-        yield Note("work", stored.run.work_pool_id)
+    if stored.claim is not None:
+        yield Note("work", stored.run.work_pool_id or stored.run.deployment_id)
 
 
 def update_task_run(run_id: UUID, patch: TaskRunUpdate, now: datetime) -> Steps[None]:

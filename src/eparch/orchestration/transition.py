@@ -60,6 +60,9 @@ class NewClaim(msgspec.Struct, frozen=True):
     lease_until: datetime | None = None
 
 
+_BY_NOW = Reject(reason="The run is in another state by now.")
+
+
 def set_flow_run_state(
     run_id: UUID, body: SetState, now: datetime, *, token: Shown = None, stock: Version | None = None
 ) -> Steps[Answered]:
@@ -72,9 +75,7 @@ def set_flow_run_state(
     if stored is None:
         raise NotFound("Flow run not found")
     if body.if_state_id not in (None, stored.run.state_id):
-        return Answered(
-            answer_of(Reject(reason="The run is in another state by now."), stored.run.state), False
-        )
+        return Answered(answer_of(_BY_NOW, stored.run.state), False)
     proposed = from_create(without_nul(body.state), now)
     decision = yield from propose(stored, proposed, now, token=token, stock=stock, force=body.force)
     wrote = state_to_write(decision) is not None
@@ -218,9 +219,11 @@ def _write_claim(
     stored: Stored, effects: Effects, takes: bool, state: State, now: datetime, claimer: NewClaim | None
 ) -> Steps[None]:
     run = stored.run
+    place = run.work_pool_id or run.deployment_id
     if effects.claim != "keep" and stored.claim is not None:
         yield from claims.delete_claim(run.id)
-        yield Note("work", run.work_pool_id)
+        yield Note("work", place)
+        yield Note("watched", run.id)
     if takes:
         yield from claims.insert_claim(claim_of(stored, claimer, now))
     if effects.slot in ("take", "renew") and effects.lease_id is not None:
@@ -234,9 +237,9 @@ def _write_claim(
         yield from claims.pin_slot(run.id)
     elif effects.slot == "release" and effects.claim == "keep":
         yield from claims.set_slot(run.id, None, None)
-        yield Note("work", run.work_pool_id)
-    if state.type is StateType.SCHEDULED and run.work_pool_id is not None:
-        yield Note("work", run.work_pool_id)
+        yield Note("work", place)
+    if state.type is StateType.SCHEDULED and place is not None:
+        yield Note("work", place)
     if state.type in (StateType.CANCELLING, StateType.CANCELLED) and stored.claim is not None:
         yield Note("cancel", run.id)
 
@@ -292,6 +295,8 @@ def set_task_run_state(
     run = yield from runs.task_run_for_decision(run_id)
     if run is None:
         raise NotFound("Task run not found")
+    if body.if_state_id not in (None, run.state.id if run.state else None):
+        return Answered(answer_of(_BY_NOW, run.state), False)
     proposed = from_create(without_nul(body.state), now)
     decision = yield from propose_for_task(run, proposed, now, token=token, force=body.force)
     return Answered(answer_of(decision, run.state), state_to_write(decision) is not None)

@@ -53,7 +53,9 @@ _LOGS = _from(_SDK + "logs", "get_logger", "get_run_logger")
 _RUNNERS = _from(_SDK + "runners", "ThreadPoolTaskRunner", ConcurrentTaskRunner="ThreadPoolTaskRunner")
 _FLOWS = _from(_SDK + "flow", "Flow", "flow")
 _TASKS = _from(_SDK + "task", "Task", "task")
-_DEPLOYING = _from(_SDK + "deploying", "RunnerDeployment", "deploy")
+_SERVING = _from(_SDK + "serving", "aserve", "serve")
+_ENTRYPOINTS = _from(_SDK + "deploying", "EntrypointType")
+_DEPLOYING = _from(_SDK + "deploying", "RunnerDeployment", "deploy") | _ENTRYPOINTS
 _DEPLOYMENT_RUNS = _from(_SDK + "deployment_runs", "arun_deployment", "run_deployment")
 _PAUSING = _from(
     _SDK + "pausing",
@@ -98,6 +100,7 @@ NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         **_from(_SDK + "logs", "get_run_logger"),
         **_from("eparch.version", "__version__"),
         **_from(_SDK + "deploying", "deploy"),
+        **_SERVING,
         **_PAUSING,
     },
     "prefect.artifacts": _from(
@@ -168,7 +171,7 @@ NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "prefect.deployments.flow_runs": _DEPLOYMENT_RUNS,
     "prefect.deployments.runner": _DEPLOYING,
     "prefect.docker": _from(_SDK + "deploying", "DockerImage"),
-    "prefect.flows": _FLOWS,
+    "prefect.flows": _FLOWS | _SERVING | _ENTRYPOINTS,
     "prefect.futures": _FUTURES,
     "prefect.input": _from(_SDK + "run_input", "RunInput"),
     "prefect.input.run_input": _from(_SDK + "run_input", "RunInput"),
@@ -187,6 +190,7 @@ NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         **_from(_SDK + "caching", "task_input_hash"),
     },
     "prefect.types": _SECRETS,
+    "prefect.types.entrypoint": _ENTRYPOINTS,
     "prefect.variables": _from(_SDK + "variables", "Variable"),
     "prefect.utilities": {},
     "prefect.utilities.annotations": _ANNOTATIONS,

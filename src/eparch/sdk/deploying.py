@@ -9,9 +9,10 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -23,7 +24,7 @@ from eparch.core.deployments import (
     DeploymentScheduleCreate,
     schedule_of,
 )
-from eparch.core.errors import NotFound, Usage, did_you_mean
+from eparch.core.errors import Conflict, NotFound, Usage, did_you_mean
 from eparch.core.model import Json
 from eparch.sdk.code_storage import Storage, fetch, storage_of
 from eparch.sdk.either import either
@@ -31,12 +32,20 @@ from eparch.sdk.either import either
 if TYPE_CHECKING:
     from eparch.core.pools import WorkPool
     from eparch.deploy.plan import Wanted
+    from eparch.deploy.request import DeployResult
     from eparch.deploy.sending import Server
     from eparch.sdk.flow import Flow
 
 _BUILD = "prefect_docker.deployments.steps.build_docker_image"
 _PUSH = "prefect_docker.deployments.steps.push_docker_image"
 _OF_SCHEDULE = ("active", "parameters", "slug", "max_scheduled_runs")
+
+
+class EntrypointType(StrEnum):
+    """How a deployment names its flow: by file, or by module, which has to be importable where it runs."""
+
+    FILE_PATH = "file_path"
+    MODULE_PATH = "module_path"
 
 
 @dataclass(frozen=True)
@@ -239,11 +248,8 @@ def deploy(
         NotFound: there is no such work pool.
         Conflict: one does not fit its pool or its flow, or somebody changed it at this moment.
     """
-    from eparch.deploy.origin import read_origin
-    from eparch.deploy.proposal import Proposal
     from eparch.deploy.sending import Server
     from eparch.sdk.session import current
-    from eparch.steps.references import ServerReferences
 
     if not deployments:
         raise Usage("There is nothing to deploy.", fix="Give deployments: flow.to_deployment('name').")
@@ -255,14 +261,46 @@ def deploy(
     pools = _pools(server, placed)
     named = _image(image, build=build, push=push, root=Path.cwd(), tell=tell)
     wanted = [_wanted(one, pools[str(one.work_pool_name)], named, tell) for one in placed]
-    origin = read_origin(Path.cwd())
-    references = ServerReferences(session.client)
-    proposal = Proposal(server, references, wanted, pools=pools, commit=origin.commit)
-    result = proposal.apply(tell, None)
+    result = _apply(server, wanted, pools, tell)
     if not ignore_warnings or print_next_steps_message:
         for hint in result.hints:
             tell(hint)
     return [one.id for one in result.deployments if one.id is not None]
+
+
+def register(deployments: Sequence[RunnerDeployment], tell: Callable[[str], None]) -> list[UUID]:
+    """Make or change deployments that need no work pool, as a process serves them; their ids, in order.
+
+    Raises:
+        Conflict: one does not fit its flow, or somebody went on changing it.
+        EparchError: the server refused.
+    """
+    from eparch.deploy.sending import Server
+    from eparch.sdk.session import current
+
+    wanted = [_wanted(one, None, None, tell) for one in deployments]
+    for last in (False, False, True):
+        try:
+            # Others that begin to serve the same at this moment make the plan stale.
+            result = _apply(Server(current().client), wanted, {}, tell)
+        except Conflict:
+            if last:
+                raise
+        else:
+            break
+    return [one.id for one in result.deployments if one.id is not None]
+
+
+def _apply(
+    server: Server, wanted: Sequence[Wanted], pools: dict[str, WorkPool], tell: Callable[[str], None]
+) -> DeployResult:
+    from eparch.deploy.origin import read_origin
+    from eparch.deploy.proposal import Proposal
+    from eparch.steps.references import ServerReferences
+
+    commit = read_origin(Path.cwd()).commit
+    references = ServerReferences(server.client)
+    return Proposal(server, references, wanted, pools=pools, commit=commit).apply(tell, None)
 
 
 def _say(text: str) -> None:
@@ -328,7 +366,7 @@ def _name_and_tag(image: DockerImage) -> tuple[str, str | None]:
 
 def _wanted(
     one: RunnerDeployment,
-    pool: WorkPool,
+    pool: WorkPool | None,
     named: str | None,
     tell: Any,
 ) -> Wanted:
@@ -340,7 +378,9 @@ def _wanted(
     if one.storage is not None:
         pull = [one.storage.pull_step()]
     else:
-        pull, note = default_pull(one.root, build=[], image=bool(variables.get("image")), pool_type=pool.type)
+        pull, note = default_pull(
+            one.root, build=[], image=bool(variables.get("image")), pool_type=pool.type if pool else None
+        )
         if note:
             tell(f"{one.full_name}: {note}")
     return Wanted(

@@ -180,6 +180,38 @@ class Flow(Definition, Generic[P, R]):
 
         return either(make)()
 
+    def serve(
+        self,
+        name: str | None = None,
+        *,
+        global_limit: Any = None,
+        pause_on_shutdown: bool = True,
+        print_starting_message: bool = True,
+        limit: int | None = None,
+        webserver: bool = False,
+        **given: Any,
+    ) -> Any:
+        """Make the deployment of this flow called ``name``, and run here what is due of it until a signal.
+
+        It is called as the flow unless named. ``limit`` are runs at once of this process, ``global_limit`` of
+        all that serve it. ``given`` is as ``to_deployment`` has it. See ``eparch.serve``.
+
+        Raises:
+            Usage: an argument cannot be used.
+            Conflict: it does not fit its flow.
+        """
+        from eparch.sdk.deploying import to_deployment
+        from eparch.sdk.serving import serve
+
+        one = to_deployment(self, name or self.name, concurrency_limit=global_limit, **given)
+        return serve(
+            one,
+            pause_on_shutdown=pause_on_shutdown,
+            print_starting_message=print_starting_message,
+            limit=limit,
+            webserver=webserver,
+        )
+
     def on_cancellation(self, hook: Hook) -> Hook:
         """Decorator: call ``hook`` when a run is cancelled while it runs."""
         return self.add_hook("on_cancellation", hook)

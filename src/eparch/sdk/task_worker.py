@@ -327,7 +327,7 @@ async def aserve(
 
 def _serve(worker: TaskWorker, status_port: int | None, timeout: float | None) -> None:
     from eparch.workers.health import Status
-    from eparch.workers.worker import stopped_by_signals
+    from eparch.workers.signals import stopped_by_signals
 
     status = Status(status_port, worker.status) if status_port is not None else None
     try:

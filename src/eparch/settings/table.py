@@ -297,6 +297,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     worker_health_port: Annotated[
         int, _row("Port of it; 0 takes a free one.", "PREFECT_WORKER_WEBSERVER_PORT", least=0, most=65535)
     ] = 8080
+    serve_limit: Annotated[
+        int,
+        _row(
+            "Most runs at once of a process that serves deployments, unless it says otherwise.",
+            "PREFECT_RUNNER_PROCESS_LIMIT",
+            least=1,
+        ),
+    ] = 5
     prefetch_seconds: Annotated[
         float,
         _row(

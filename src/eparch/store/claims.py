@@ -76,22 +76,27 @@ CONDITIONS: dict[str, sa.ColumnElement[bool]] = {
 
 def due_runs(scheduled_after: bool = False) -> sa.Select[Any]:
     """Due runs of one queue, oldest first; those whose deployment is full are passed over (row P15)."""
-    chosen = (
-        sa.select(_run.c.id, _run.c.deployment_id, _run.c.next_scheduled_start_time)
-        .select_from(RUNS)
-        .where(
-            *CONDITIONS.values(),
-            _run.c.work_queue_id == param("work_queue_id", _run.c.work_queue_id),
-        )
-        .order_by(_run.c.next_scheduled_start_time, _run.c.id)
-        .limit(sa.bindparam("limit", type_=sa.Integer))
-        .with_for_update(of=_run, skip_locked=True)
+    chosen = _due(
+        *CONDITIONS.values(),
+        _run.c.work_queue_id == param("work_queue_id", _run.c.work_queue_id),
     )
     if scheduled_after:
         chosen = chosen.where(
             _run.c.next_scheduled_start_time >= param("after", _run.c.next_scheduled_start_time)
         )
     return chosen
+
+
+def _due(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Runs that meet ``conditions`` and that nobody else takes at this moment, oldest first."""
+    return (
+        sa.select(_run.c.id, _run.c.deployment_id, _run.c.next_scheduled_start_time)
+        .select_from(RUNS)
+        .where(*conditions)
+        .order_by(_run.c.next_scheduled_start_time, _run.c.id)
+        .limit(sa.bindparam("limit", type_=sa.Integer))
+        .with_for_update(of=_run, skip_locked=True)
+    )
 
 
 _DUE = Statement(due_runs())
@@ -117,6 +122,27 @@ _NEXT = Statement(
         _run.c.next_scheduled_start_time.is_not(None),
         _run.c.in_process_retry.is_(sa.false()),
     )
+)
+
+# By the index of the runs that wait, of which no other is in it.
+_SERVED = (
+    _run.c.state_type == sa.literal_column("'SCHEDULED'"),
+    AnyOf(_run.c.deployment_id, "deployments"),
+    _run.c.work_queue_id.is_(None),
+)
+_DUE_SERVED = Statement(
+    _due(*_SERVED, *(condition for name, condition in CONDITIONS.items() if name != "is_scheduled"))
+)
+_NEXT_SERVED = Statement(
+    sa.select(sa.func.min(_run.c.next_scheduled_start_time).label("next_scheduled_start_time")).where(
+        *_SERVED, _run.c.next_scheduled_start_time.is_not(None), _run.c.in_process_retry.is_(sa.false())
+    )
+)
+_LOCK_DEPLOYMENTS = Statement(
+    sa.select(t.deployment.c.id)
+    .where(AnyOf(t.deployment.c.id, "ids"))
+    .order_by(t.deployment.c.id)
+    .with_for_update(key_share=True)
 )
 
 _HOLDERS = Statement(
@@ -259,6 +285,24 @@ def with_due(queues: Sequence[UUID], before: datetime) -> Steps[set[UUID]]:
 def next_due(queues: Sequence[UUID]) -> Steps[datetime | None]:
     """When the next run of these queues is due."""
     found = yield _NEXT(queues=list(queues))
+    moment: datetime | None = found[0][0]
+    return moment
+
+
+def lock_deployments(deployment_ids: Sequence[UUID]) -> Steps[None]:
+    """Let one claim of each of these deployments run at a time, so that their limits hold (row P15)."""
+    yield _LOCK_DEPLOYMENTS(ids=list(deployment_ids))
+
+
+def due_served(deployment_ids: Sequence[UUID], before: datetime, limit: int) -> Steps[list[UUID]]:
+    """Runs of these deployments that are due at ``before`` and in no queue, oldest first (row D23)."""
+    found = yield _DUE_SERVED(deployments=list(deployment_ids), before=before, limit=limit)
+    return [row[0] for row in found]
+
+
+def next_served(deployment_ids: Sequence[UUID]) -> Steps[datetime | None]:
+    """When the next run of these deployments is due, of those that are in no queue."""
+    found = yield _NEXT_SERVED(deployments=list(deployment_ids))
     moment: datetime | None = found[0][0]
     return moment
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CHANNEL = "eparch"
 
-RELAYED = frozenset({"work", "cancel", "schedules", "tasks", "pool"})
+RELAYED = frozenset({"work", "cancel", "watched", "schedules", "tasks", "pool"})
 """Topics whose value is an id."""
 
 HINTS = frozenset({"events", "logs", "automations", "actions"})

@@ -21,13 +21,12 @@ from eparch.core.pools import (
     ClaimedRun,
     ClaimRef,
     ClaimRuns,
-    DueRun,
     DueRuns,
     RenewClaims,
     Renewed,
     Work,
 )
-from eparch.core.runs import SetState, SetStateStatus
+from eparch.core.runs import FlowRun, SetState, SetStateStatus
 from eparch.core.states import StateCreate, StateDetails, StateType
 from eparch.core.worker_instances import WorkerOrder
 from eparch.settings import Settings
@@ -36,6 +35,9 @@ T = TypeVar("T")
 
 WAIT = 25.0
 """Seconds for which a claim waits at the server: less than what proxies cut off at."""
+
+WATCH = 10.0
+"""Seconds for which it waits while there is no room: of a run that begins meanwhile it is not told."""
 
 MOST = 100
 """Runs taken at once by a worker without a limit."""
@@ -114,15 +116,19 @@ class Claims:
         return self._claim(self._last, 0, [], wait=0.0).runs if self._last is not None else []
 
     def watch(self, holding: Sequence[UUID]) -> Work:
-        """Wait at the server until there is something, at most ``wait_seconds``."""
-        return self._claim(new_id(), 0, holding)
+        """Wait at the server until there is something, or one of ``holding`` is over."""
+        return self._claim(new_id(), 0, holding, wait=min(self.wait, WATCH))
 
     def renew(self, claims: list[ClaimRef]) -> Renewed:
         """All of them in one request."""
         body = RenewClaims(claims=claims, lease_seconds=self.lease)
-        return self.sender.send(
-            calls.renew_claims(name=self.pool, body=body), timeout=max(self.lease * ANSWER, 1.0)
-        )
+        return self.sender.send(self._renewal(body), timeout=max(self.lease * ANSWER, 1.0))
+
+    def _renewal(self, body: RenewClaims) -> Call[Renewed]:
+        return calls.renew_claims(name=self.pool, body=body)
+
+    def _claiming(self, body: ClaimRuns) -> Call[Work]:
+        return calls.claim_runs(name=self.pool, body=body)
 
     def _claim(
         self, claim_id: UUID, limit: int, holding: Sequence[UUID], *, wait: float | None = None
@@ -139,7 +145,7 @@ class Claims:
             instance_id=self.instance_id,
             order=self.order,
         )
-        return self.sender.send(calls.claim_runs(name=self.pool, body=body), timeout=self.patience)
+        return self.sender.send(self._claiming(body), timeout=self.patience)
 
 
 class Polls:
@@ -153,14 +159,12 @@ class Polls:
         self.queues = list(queues)
         self.prefetch, self.pause = prefetch_seconds, settings.worker_poll_seconds
         self.order = WorkerOrder.WORK
-        self._unanswered: dict[UUID, tuple[DueRun, UUID]] = {}
+        self._unanswered: dict[UUID, tuple[FlowRun, UUID]] = {}
         """Runs that were proposed and not answered, with the mark of the proposal."""
 
     def take(self, limit: int, holding: Sequence[UUID]) -> Work:
         """Poll, and move to Pending what came; the rest belongs to somebody else."""
-        before = datetime.now(UTC) + timedelta(seconds=self.prefetch)
-        body = DueRuns(work_queue_names=self.queues, scheduled_before=before, limit=min(limit, MOST))
-        due = self.sender.send(calls.read_due_runs(name=self.pool, body=body))
+        due = self._due(datetime.now(UTC) + timedelta(seconds=self.prefetch), min(limit, MOST))
         again = [one for one, _ in self._unanswered.values()]
         taken: list[ClaimedRun] = []
         try:
@@ -173,6 +177,10 @@ class Polls:
                 raise
             cancel = []
         return Work(runs=taken, cancel=cancel)
+
+    def _due(self, before: datetime, limit: int) -> list[FlowRun]:
+        body = DueRuns(work_queue_names=self.queues, scheduled_before=before, limit=limit)
+        return [one.flow_run for one in self.sender.send(calls.read_due_runs(name=self.pool, body=body))]
 
     def watch(self, holding: Sequence[UUID]) -> Work:
         """Those that are Cancelling now."""
@@ -195,14 +203,13 @@ class Polls:
         """Nothing: the server does not know who has a run. Who takes them waits for its own turn to end."""
         return []
 
-    def _take_one(self, due: DueRun) -> ClaimedRun | None:
+    def _take_one(self, run: FlowRun) -> ClaimedRun | None:
         """The run if the move to Pending was ours; a plain Pending is refused to everybody after the
         first.
         """
-        run = due.flow_run
         deployment = self._read(calls.read_deployment(id=run.deployment_id)) if run.deployment_id else None
         flow = self._read(calls.read_flow(id=run.flow_id))
-        _, mark = self._unanswered.setdefault(run.id, (due, new_id()))
+        _, mark = self._unanswered.setdefault(run.id, (run, new_id()))
         pending = StateCreate(
             type=StateType.PENDING, name="Pending", state_details=StateDetails(transition_id=mark)
         )
@@ -219,7 +226,7 @@ class Polls:
             return None
         claim = Claim(
             flow_run_id=run.id, claim_id=mark, token=0, worker_name=self.worker_name,
-            work_pool_id=due.work_pool_id, work_queue_id=due.work_queue_id, claimed_at=datetime.now(UTC),
+            work_pool_id=run.work_pool_id, work_queue_id=run.work_queue_id, claimed_at=datetime.now(UTC),
         )  # fmt: skip
         return ClaimedRun(claim=claim, flow_run=run, deployment=deployment, flow=flow)
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from eparch.client.http import connect
@@ -35,6 +34,7 @@ from eparch.workers.options import WorkerOptions
 from eparch.workers.preparation import prepare_pool
 from eparch.workers.reporting import PASSING, pause_after, proposal_of, retry_after
 from eparch.workers.run_log import RunLog
+from eparch.workers.signals import stopped_by_signals
 from eparch.workers.slots import Slots
 from eparch.workers.sources import WAIT, Claims, Polls, Sender, Source, is_ours
 from eparch.workers.supervision import Held, Supervisor
@@ -110,8 +110,7 @@ class Worker:
         """
         try:
             with self._healthcheck():
-                kind = type(self._infrastructure) if self._infrastructure is not None else None
-                pool = self._wait_out(lambda: prepare_pool(self.impatient, self.options, kind))
+                pool = self._wait_out(self._prepare)
                 if pool is None:
                     return 0
                 self._begin(pool)
@@ -133,6 +132,22 @@ class Worker:
         self._news.set()
         self._ended.set()
 
+    def _prepare(self) -> WorkPool:
+        """The pool that it serves, as it begins."""
+        kind = type(self._infrastructure) if self._infrastructure is not None else None
+        return prepare_pool(self.impatient, self.options, kind)
+
+    def _open_source(self, prefetch: float) -> Source:
+        """Where it gets its runs from."""
+        kind = Claims if self.fenced else Polls
+        name, queues = self.options.pool, self.options.queues
+        return kind(self.impatient, name, self.name, queues, self.settings, prefetch)
+
+    def _what(self) -> str:
+        """What it serves, for people."""
+        assert self._pool is not None
+        return f"the pool '{self._pool.name}' ({self._pool.type})"
+
     def _begin(self, pool: WorkPool) -> None:
         self._pool, self._pool_read = pool, time.monotonic()
         if not self.name:
@@ -144,15 +159,13 @@ class Worker:
         if prefetch is None:
             prefetch = self.settings.prefetch_seconds
         self.fenced = bool(self._wait_out(lambda: is_ours(self.impatient)))
-        kind = Claims if self.fenced else Polls
-        self.source = kind(self.impatient, pool.name, self.name, self.options.queues, self.settings, prefetch)
+        self.source = self._open_source(prefetch)
         self.supervisor = Supervisor(
             self.sender, infrastructure, self.slots, self.log, worker_name=self.name,
             environment=client_environment(self.settings), pool=self._current_pool, stopping=self.stopping,
             lease_seconds=self.settings.lease_seconds,
         )  # fmt: skip
-        if isinstance(self.source, Claims):
-            self._introduce(self.source)
+        self._introduce()
         self._begun = True
         if self._told:
             # A signal that came while it began.
@@ -161,10 +174,13 @@ class Worker:
         self._compare_clocks()
         self._try(self.supervisor.adopt)
         limit = "no limit" if self.options.limit is None else f"at most {self.options.limit} runs"
-        logger.info("Worker '%s' serves the pool '%s' (%s, %s)", self.name, pool.name, pool.type, limit)
+        logger.info("Worker '%s' serves %s, %s", self.name, self._what(), limit)
 
-    def _introduce(self, source: Claims) -> None:
+    def _introduce(self) -> None:
         """Be known as a process of its own by a server of ours, and let it have what is said here."""
+        source = self.source
+        if not isinstance(source, Claims):
+            return
         self._instance = Instance(
             self.impatient, self.options, self.settings, self.name, max(source.wait, WAIT)
         )
@@ -334,7 +350,6 @@ class Worker:
         while not self.stopping.is_set():
             if not self.slots.wait_full(_TICK):
                 continue
-            asked = time.monotonic()
             try:
                 work = self.source.watch(self._holding())
             except Exception as error:
@@ -344,8 +359,8 @@ class Worker:
             attempt = 0
             self._answered = time.monotonic()
             self._accept(work)
-            pause = _TICK if time.monotonic() - asked < _TICK else 0.0
-            self.stopping.wait(max(self.source.pause, pause))
+            # One of the runs may just be over: another soon has its place.
+            self.stopping.wait(max(self.source.pause, _TICK))
 
     def _keep_claims(self) -> None:
         """Renew the claims three times a lease, sooner after a failure; waits for nothing else (row W17)."""
@@ -533,7 +548,7 @@ def _can_adopt(infrastructure: Infrastructure[Any]) -> bool:
     return type(infrastructure).adopt is not Infrastructure.adopt
 
 
-def run_worker(options: WorkerOptions, settings: Settings) -> int:
+def run_worker(options: WorkerOptions, settings: Settings, make: Callable[..., Worker] = Worker) -> int:
     """Run a worker in this process until a signal ends it; the exit code of ``eparch worker start``.
 
     The first SIGTERM or SIGINT stops as ``options.on_stop`` says, the second ends the runs at once.
@@ -543,52 +558,14 @@ def run_worker(options: WorkerOptions, settings: Settings) -> int:
     """
     _log_to_stderr(settings)
     with connect(settings) as sender, connect(settings, retries=Retries(attempts=0)) as impatient:
-        worker = Worker(sender, options, settings, impatient=impatient)
+        worker = make(sender, options, settings, impatient=impatient)
         with stopped_by_signals(worker):
             return worker.run()
 
 
-class Stoppable(Protocol):
-    """What a signal can stop."""
-
-    def stop(self) -> None:
-        """Begin to stop; the second time end at once."""
-
-
-@contextmanager
-def stopped_by_signals(worker: Stoppable) -> Iterator[None]:
-    """Let SIGTERM and SIGINT stop the worker; only the main thread may say so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    # The interpreter runs a handler when the main thread comes to it, and a wait may not notice. What it
-    # writes into the socket the moment a signal arrives is read by a thread, which can also wait for a lock.
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
-
-    def listen() -> None:
-        with reader:
-            while numbers := reader.recv(64):
-                for number in numbers:
-                    if number in (signal.SIGTERM, signal.SIGINT):
-                        worker.stop()
-
-    threading.Thread(target=listen, name="listen", daemon=True).start()
-    wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    before = {n: signal.signal(n, lambda *_: None) for n in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(wakeup)
-        writer.close()
-
-
 def _log_to_stderr(settings: Settings) -> None:
     """Show what the worker says, unless whoever embeds it has set up logging."""
-    if logging.getLogger().handlers or logger.handlers:
+    if logger.hasHandlers():
         return
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s | %(levelname)-7s | %(message)s", "%H:%M:%S"))

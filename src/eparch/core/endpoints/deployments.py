@@ -17,7 +17,7 @@ from eparch.core.deployments import (
 from eparch.core.endpoint import Endpoint
 from eparch.core.listing import Deleted, Page
 from eparch.core.model import Body, Timestamp
-from eparch.core.pools import WorkQueue
+from eparch.core.pools import ClaimServed, RenewClaims, Renewed, Work, WorkQueue
 from eparch.core.runs import CreatedRuns, DeploymentFlowRunCreate, FlowRun
 
 
@@ -73,6 +73,12 @@ read_due_deployment_runs: Endpoint[list[FlowRun]] = Endpoint(
     body=DueDeploymentRuns,
     tag="Deployments",
     idempotent=True,
+)
+claim_served_runs: Endpoint[Work] = Endpoint(
+    "POST", "/deployments/claim", Work, body=ClaimServed, tag="Deployments", idempotent=True
+)
+renew_served_claims: Endpoint[Renewed] = Endpoint(
+    "POST", "/deployments/claims/renew", Renewed, body=RenewClaims, tag="Deployments", idempotent=True
 )
 read_deployment_schedules: Endpoint[list[DeploymentSchedule]] = Endpoint(
     "GET", "/deployments/{id}/schedules", list[DeploymentSchedule], tag="Deployments"
