@@ -378,6 +378,7 @@ def create_app(
     from eparch.api import (  # noqa: F401
         action_templates,
         automations,
+        backfills,
         blocks,
         concurrency,
         deploying,

@@ -18,6 +18,7 @@ from eparch.core.errors import Conflict
 from eparch.orchestration import blocks, system_blocks
 from eparch.orchestration.actions.service import Actions
 from eparch.orchestration.automations import Automations
+from eparch.orchestration.backfills import Backfills
 from eparch.orchestration.broadcast import Broadcast
 from eparch.orchestration.claims import Waiters
 from eparch.orchestration.heartbeats import Heartbeats
@@ -69,6 +70,7 @@ def opening(
                     late_seconds=settings.late_after_seconds,
                     absence_seconds=settings.lease_seconds,
                 ),
+                Backfills(settings.watchdog_seconds),
                 TaskLeases(settings.watchdog_seconds),
                 Readiness(),
                 Heartbeats(settings.heartbeat_silence_seconds),
@@ -120,3 +122,5 @@ def tell(notes: Sequence[Note], services: Services, duties: Duties, automations:
             duties.call(Actions.name)
         elif note.topic == "schedules":
             duties.call(Scheduler.name)
+        elif note.topic == "backfills":
+            duties.call(Backfills.name)

@@ -16,6 +16,7 @@ from eparch.core.endpoint import Endpoint as Endpoint
 from eparch.core.endpoints.action_templates import *
 from eparch.core.endpoints.artifacts import *
 from eparch.core.endpoints.automations import *
+from eparch.core.endpoints.backfills import *
 from eparch.core.endpoints.blocks import *
 from eparch.core.endpoints.concurrency import *
 from eparch.core.endpoints.deploying import *

@@ -170,7 +170,7 @@ def _is_same(wanted: DeploymentScheduleCreate, slug: str | None, schedule: dict[
 def _fresh(wanted: DeploymentScheduleCreate) -> ContentSchedule:
     names = ("schedule", "active", "max_scheduled_runs", "parameters", "slug")
     own = {name: getattr(wanted, name) for name in names}
-    return ContentSchedule(**own, **{name: getattr(wanted, name) or None for name in POLICIES})
+    return ContentSchedule(**own, missed_runs=wanted.missed_runs or None, overlap=wanted.overlap or None)
 
 
 def _kept(stored: DeploymentSchedule) -> ContentSchedule:
