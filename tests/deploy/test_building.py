@@ -6,6 +6,7 @@ import shlex
 import sys
 from typing import Any
 
+import msgspec
 import pytest
 from tests.deploy.shelf import TWO, Folder
 
@@ -177,3 +178,14 @@ pull:
             }
         }
     ]
+
+
+def test_what_a_step_requires_is_not_installed_where_that_is_forbidden(folder: Folder) -> None:
+    folder.settings = msgspec.structs.replace(folder.settings, steps_install=False)
+    own = (
+        project("x")
+        .replace("          script: x", "          requires: not-there")
+        .replace(SHELL, "not_there.note")
+    )
+    with pytest.raises(StepFailed, match="requires not-there, which is not installed"):
+        folder.deploy(own, all=True)

@@ -97,10 +97,33 @@ def test_a_foreign_directory_is_never_overwritten(origin, tmp_path):
     with pytest.raises(StepFailed, match="in the way"):
         git_clone(origin.url)
     assert Path("code/precious").read_text() == "x"
-    git_clone(origin.url, clone_directory_name="other")
+    run("git", "clone", "-q", origin.url, "other", cwd=Path())
     with pytest.raises(StepFailed) as caught:
         git_clone(f"file://{tmp_path}/else.git", clone_directory_name="other")
     assert origin.url in caught.value.why
+
+
+def test_a_clone_of_another_repository_that_the_step_made_is_made_anew(origin, tmp_path):
+    origin.commit(flow="one")
+    git_clone(origin.url, clone_directory_name="mine")
+    (tmp_path / "second").mkdir()
+    second = Origin(tmp_path / "second")
+    second.commit(flow="another")
+    git_clone(second.url, clone_directory_name="mine")
+    assert Path("mine/flow").read_text() == "another"
+    # Where nothing can be had the one that is there stays.
+    with pytest.raises(StepFailed):
+        git_clone(f"file://{tmp_path}/nothing.git", clone_directory_name="mine")
+    assert Path("mine/flow").read_text() == "another"
+    assert [path.name for path in Path().iterdir()] == ["mine"]
+
+
+def test_a_clone_whose_own_notes_are_broken_is_made_anew(origin):
+    origin.commit(flow="one")
+    git_clone(origin.url)
+    Path("code/.git/config").write_text("[broken")
+    git_clone(origin.url)
+    assert Path("code/flow").read_text() == "one"
 
 
 def test_a_failed_clone_leaves_no_directory(tmp_path):
@@ -135,8 +158,9 @@ def test_passing_faults_are_tried_three_times_and_lasting_ones_once(told, monkey
     calls: list[str] = []
     faults = {"fetch": "Could not resolve host: nowhere"}
 
-    def failing(argv, **kwargs):
+    def failing(argv, directory, **kwargs):
         calls.append(argv[1])
+        (directory / ".git").mkdir(exist_ok=True)
         if argv[1] in faults:
             raise StepFailed("git fetch ended with exit code 128", why=faults[argv[1]])
 
@@ -188,7 +212,12 @@ def test_a_repository_that_is_an_option_is_refused():
 )
 def test_tokens_go_to_git_by_its_environment_only(url, given, secret, monkeypatch):
     seen: list[tuple[list[str], dict]] = []
-    monkeypatch.setattr(git, "run_command", lambda argv, env, **rest: seen.append((argv, env)))
+
+    def note(argv, env, directory, **rest):
+        seen.append((argv, env))
+        (directory / ".git").mkdir(exist_ok=True)
+
+    monkeypatch.setattr(git, "run_command", note)
     git_clone(url, **given)
     header = "Authorization: Basic " + base64.b64encode(secret.encode()).decode()
     host = url.split("/")[2].rpartition("@")[2]

@@ -1,9 +1,11 @@
+import importlib.util
 import sys
 
 import pytest
 
 from eparch.core.errors import StepFailed
 from eparch.core.step_names import ALIASES
+from eparch.steps import runner
 from eparch.steps.runner import FUNCTIONS, find_function, read_step, run_steps
 
 SHELL = "prefect.deployments.steps.run_shell_script"
@@ -142,6 +144,36 @@ def test_requirements_are_installed_only_when_the_import_fails(tmp_path, monkeyp
         find_function("needed_steps.run", [str(package / "missing.whl")])
     with pytest.raises(StepFailed, match="is not a requirement"):
         run_steps([{"own_steps.keep": {"requires": "--index-url=x"}}])
+
+
+@pytest.mark.parametrize("has_pip", [True, False])
+def test_what_a_step_requires_is_told_and_installed_by_pip_or_uv(tmp_path, monkeypatch, has_pip):
+    found = importlib.util.find_spec
+    hidden = lambda name, *rest: None if name == "pip" else found(name, *rest)  # noqa: E731
+    installed: list[list[str]] = []
+
+    def install(argv):
+        installed.append(argv)
+        (tmp_path / f"brought_{has_pip}.py").write_text("def run():\n    return {'made': 1}\n")
+
+    monkeypatch.setattr(runner, "run_command", install)
+    monkeypatch.setattr(runner.shutil, "which", lambda name: f"/bin/{name}")
+    if not has_pip:
+        monkeypatch.setattr(importlib.util, "find_spec", hidden)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    told: list[str] = []
+    step = {f"brought_{has_pip}.run": {"requires": ["brought>=1", "more"]}}
+    with pytest.raises(StepFailed, match="requires brought>=1 more, which is not installed") as caught:
+        run_steps([step], install=False)
+    assert "pip install brought>=1 more" in caught.value.fix
+    assert installed == []
+    assert run_steps([step], on_output=told.append) == {"made": 1}
+    python = sys.executable
+    tool = [python, "-m", "pip", "install"] if has_pip else ["/bin/uv", "pip", "install", "--python", python]
+    assert installed == [[*tool, "brought>=1", "more"]]
+    assert told == [
+        f"Installing brought>=1 more into {sys.prefix}, as the step '{next(iter(step))}' requires it"
+    ]
 
 
 def test_requirements_of_a_shipped_step_are_not_needed():

@@ -282,7 +282,9 @@ class _Deploying:
     # Building
 
     def _build(self, drafts: list[_Draft]) -> None:
-        builder = Builder(self.root, self.tell, self.references, watch=self.watch)
+        builder = Builder(
+            self.root, self.tell, self.references, watch=self.watch, install=self.settings.steps_install
+        )
         chains = [
             [
                 (section, step)

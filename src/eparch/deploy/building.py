@@ -49,13 +49,15 @@ class Builder:
         references: References | None = None,
         *,
         watch: Watch | None = None,
+        install: bool = True,
     ) -> None:
         """Steps start in ``root``; what they print goes to ``tell``, line by line.
 
-        ``references`` are the variables that they can name. ``watch`` is told which steps run.
+        ``references`` are the variables that they can name. ``watch`` is told which steps run. Without
+        ``install`` nothing that they require is installed.
         """
         self.root, self.references = root, references
-        self._tell, self._watch = tell, watch
+        self._tell, self._watch, self._install = tell, watch, install
         self._done: dict[bytes, Future[Outputs]] = {}
         self._running: list[str] = []
         self._lock = threading.RLock()
@@ -134,6 +136,7 @@ class Builder:
                 upstream=_needed(stored, outputs),
                 on_output=lambda line: self._say(line, label),
                 references=self.references,
+                install=self._install,
             )
         except StepFailed as error:
             self._failed.set()

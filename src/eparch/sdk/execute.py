@@ -136,6 +136,7 @@ def _load(record: FlowRun, session: Session, lines: RunLogger) -> Flow[..., Any]
             deployment.pull_steps,
             on_output=lambda line: lines.info("%s", line),
             references=ServerReferences(session.client),
+            install=session.settings.steps_install,
         )
         folder = outputs.get("directory")
     else:

@@ -324,6 +324,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 24.0
 
+    steps_install: Annotated[
+        bool, _row("Whether what a step of a project file `requires` is installed when it is missing.")
+    ] = True
+
     # What people see
     log_level: Annotated[LogLevel, _row("Least level that is logged.", "PREFECT_LOGGING_LEVEL")] = "INFO"
     cli_prompt: Annotated[

@@ -11,7 +11,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -28,6 +28,9 @@ _LASTING = re.compile(
     r"|could not be started",
     re.IGNORECASE,
 )
+_MARK = ".git/eparch-clone"
+"""Holds the URL that this step cloned: what it made it may also replace."""
+
 _SHA = re.compile(r"[0-9a-fA-F]{4,64}")
 _pause = time.sleep
 
@@ -44,9 +47,10 @@ def git_clone(
 ) -> dict[str, str]:
     """Clone ``repository`` into the working directory, at ``branch`` (or a tag), ``commit_sha`` or its HEAD.
 
-    Only the newest commit is fetched. A clone that is there is brought up to date, and made
-    anew if that fails. ``directories`` limits the checkout to these. The directory is called
-    ``clone_directory_name``, else after the repository and the branch.
+    Only the newest commit is fetched. A clone that is there is brought up to date, made anew if that fails
+    or if this step made it of another repository; any other directory is left alone. ``directories`` limits
+    the checkout to these. The directory is called ``clone_directory_name``, else after the repository and the
+    branch.
 
     Returns:
         ``directory``: where it is, relative to the working directory.
@@ -88,19 +92,25 @@ class _Clone:
         if not self.path.exists():
             self.make()
             return
-        self.refuse_foreign()
-        try:
-            self.update()
-        except StepFailed as error:
-            tell(f"'{self.path}' could not be brought up to date and is cloned again: {error.message}")
-            shutil.rmtree(self.path)
-            self.make()
+        if not self.is_of_another():
+            try:
+                self.update()
+                return
+            except StepFailed as error:
+                tell(f"'{self.path}' could not be brought up to date and is cloned again: {error.message}")
+        # The old one stays until there is a new one.
+        fresh = replace(self, path=self.path.with_name(f".{self.path.name}.new"))
+        shutil.rmtree(fresh.path, ignore_errors=True)
+        fresh.make()
+        shutil.rmtree(self.path)
+        fresh.path.rename(self.path)
 
     def make(self) -> None:
         """Clone; a clone that failed leaves no directory."""
         self.path.mkdir(parents=True)
         try:
             self.git("init", "--quiet")
+            (self.path / _MARK).write_text(self.url)
             self.git("remote", "add", "origin", self.url)
             self.update()
         except BaseException:
@@ -171,12 +181,15 @@ class _Clone:
             yield "GIT_CONFIG_KEY_0", f"http.{parts.scheme}://{parts.netloc}/.extraHeader"
             yield "GIT_CONFIG_VALUE_0", f"Authorization: Basic {_basic(self.secret)}"
 
-    def refuse_foreign(self) -> None:
-        """Never overwrite a directory that is not a clone of this repository.
+    def is_of_another(self) -> bool:
+        """Whether the directory is a clone that this step made of another repository.
 
         Raises:
-            StepFailed: it is something else.
+            StepFailed: it is something that this step did not make; that is never overwritten.
         """
+        mark = self.path / _MARK
+        if mark.is_file():
+            return mark.read_text(errors="replace") != self.url
         known = ""
         if (self.path / ".git").exists():
             captured = run_command(
@@ -189,6 +202,7 @@ class _Clone:
                 why=f"it is a clone of {known}" if known else "it is not a clone of a repository",
                 fix="remove it, or set 'clone_directory_name'",
             )
+        return False
 
 
 def _check(

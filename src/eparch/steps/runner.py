@@ -7,9 +7,11 @@ nor where blocks and variables come from: that is the caller's ``References``.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -20,7 +22,7 @@ from eparch.core.errors import EparchError, StepFailed, did_you_mean
 from eparch.core.model import UNSET, Json
 from eparch.core.step_names import canonical
 from eparch.core.templates import RESOLVABLE, Kind, Placeholder, find, render, unresolved
-from eparch.steps.command import OUTPUT, Output, run_command
+from eparch.steps.command import OUTPUT, Output, run_command, tell
 
 if TYPE_CHECKING:
     from eparch.core.blocks import BlockDocument
@@ -117,13 +119,15 @@ def run_steps(
     on_output: Output | None = None,
     references: References | None = None,
     environ: Mapping[str, str] | None = None,
+    install: bool = True,
 ) -> dict[str, Any]:
     """Run ``steps`` one after the other; nothing runs after one that failed.
 
     A step is ``{name: arguments}``. Secrets of the blocks that it names are in no line and no error that it
     causes. Its outputs are known to those after it by their own names, where the
     last step wins, and by its ``id``. ``upstream`` holds outputs from before; ``environ`` is
-    ``os.environ`` unless given, read anew for each step, as steps may change it.
+    ``os.environ`` unless given, read anew for each step, as steps may change it. Without ``install`` what a
+    step ``requires`` is never installed.
 
     Returns:
         All outputs, those of ``upstream`` among them.
@@ -133,7 +137,7 @@ def run_steps(
     """
     outputs: dict[str, Any] = dict(upstream or {})
     known = references or NoReferences()
-    resolved = _Resolver(outputs, known, environ)
+    resolved = _Resolver(outputs, known, environ, install)
     output = on_output or OUTPUT.get()
     told, read = OUTPUT.set(lambda line: output(known.hide(line))), REFERENCES.set(known)
     try:
@@ -178,7 +182,7 @@ def read_step(step: Mapping[str, Json]) -> tuple[str, dict[str, Json]]:
 def _run_step(label: str, name: str, arguments: dict[str, Json], resolved: _Resolver) -> None:
     reserved = {key: arguments.pop(key, None) for key in RESERVED}
     try:
-        function = find_function(name, _requirements(reserved["requires"]))
+        function = find_function(name, _requirements(reserved["requires"]), install=resolved.install)
         given = resolved.fill(arguments)
         _check_arguments(function, name, given)
         result = _finish(function(**given))
@@ -212,9 +216,14 @@ class _Resolver:
     """What placeholders stand for while steps run."""
 
     def __init__(
-        self, outputs: dict[str, Any], references: References, environ: Mapping[str, str] | None
+        self,
+        outputs: dict[str, Any],
+        references: References,
+        environ: Mapping[str, str] | None,
+        install: bool,
     ) -> None:
         self.outputs, self.references, self.environ = outputs, references, environ
+        self.install = install
 
     def fill(self, arguments: dict[str, Json]) -> dict[str, Any]:
         """The arguments with their placeholders replaced.
@@ -255,14 +264,14 @@ class _Resolver:
         )
 
 
-def find_function(name: str, requirements: Sequence[str] = ()) -> Callable[..., Any]:
+def find_function(name: str, requirements: Sequence[str] = (), *, install: bool = True) -> Callable[..., Any]:
     """The function that the step ``name`` means: a shipped one, or any importable one.
 
-    ``requirements`` are installed with pip if what they name, or the function, cannot be imported. Those that
-    only bring a shipped step's own package are not needed here.
+    ``requirements`` are installed if what they name, or the function, cannot be imported, unless ``install``
+    forbids it. Those that only bring a shipped step's own package are not needed here.
 
     Raises:
-        StepFailed: there is no such function.
+        StepFailed: there is no such function, or it could not be installed.
     """
     shipped = FUNCTIONS.get(canonical(name))
     if shipped is not None:
@@ -280,12 +289,28 @@ def find_function(name: str, requirements: Sequence[str] = ()) -> Callable[..., 
     except ImportError as error:
         if not requirements:
             raise _unknown(name, error) from error
-    run_command([sys.executable, "-m", "pip", "install", *requirements])
+        missing = error
+    wanted = " ".join(requirements)
+    if not install:
+        raise StepFailed(
+            f"The step '{name}' requires {wanted}, which is not installed",
+            why=f"{missing}; installing is forbidden by 'steps_install'",
+            fix=f"install it where the step runs: pip install {wanted}",
+        )
+    tell(f"Installing {wanted} into {sys.prefix}, as the step '{name}' requires it")
+    run_command([*_installer(), *requirements])
     importlib.invalidate_caches()
     try:
         return _imported(name)
     except ImportError as error:
         raise _unknown(name, error) from error
+
+
+def _installer() -> list[str]:
+    """What installs into the Python that runs this: its pip, or uv where it has none."""
+    if importlib.util.find_spec("pip") is None and (uv := shutil.which("uv")):
+        return [uv, "pip", "install", "--python", sys.executable]
+    return [sys.executable, "-m", "pip", "install"]
 
 
 def _imported(name: str) -> Callable[..., Any]:
