@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -21,7 +22,9 @@ import pytest
 from tests.conftest import bare_environment
 
 from eparch import flow
+from eparch.client import following
 from eparch.client.http import connect
+from eparch.core import calls
 from eparch.core.errors import FailedRun, MissingResult, SourceError, Usage
 from eparch.core.states import Completed
 from eparch.sdk import session as sessions
@@ -29,7 +32,7 @@ from eparch.sdk.background import readable
 from eparch.sdk.loading import load_tasks
 from eparch.sdk.logs import configure
 from eparch.sdk.session import Session
-from eparch.sdk.task_worker import TaskWorker
+from eparch.sdk.task_worker import TaskWorker, aserve
 from eparch.settings import load
 
 JOBS = '''
@@ -97,10 +100,11 @@ class Place:
         (folder / "jobs.py").write_text(JOBS)
         self.workers: list[subprocess.Popen[bytes]] = []
 
-    def serve(self, *options: str) -> subprocess.Popen[bytes]:
+    def serve(self, *options: str, file: bool = True) -> subprocess.Popen[bytes]:
         """A task worker in a process of its own."""
         log = open(self.folder / f"worker{len(self.workers)}.log", "wb")  # noqa: SIM115
-        command = [sys.executable, "-m", "eparch", "task", "serve", str(self.folder / "jobs.py"), *options]
+        files = [str(self.folder / "jobs.py")] if file else []
+        command = [sys.executable, "-m", "eparch", "task", "serve", *files, *options]
         started = subprocess.Popen(command, env=self.env, cwd=self.folder, stdout=log, stderr=log)
         self.workers.append(started)
         return started
@@ -165,6 +169,69 @@ def test_b10_a_task_worker_runs_what_is_delayed(place: Place, jobs: dict[str, An
         return int(jobs["double"].delay(5).result(timeout=SECONDS))
 
     assert outer() == 10
+
+
+def test_b10_waiting_follows_events_and_looks_twice(
+    place: Place, jobs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One look before it follows, one when it was told of the end, however long the task takes."""
+    looks: list[Any] = []
+    silence = threading.Event()
+    client = sessions.current().client
+    send, follow = client.send, following.follow
+
+    def counted(call: Any) -> Any:
+        if call.endpoint is calls.read_task_runs:
+            looks.append(call)
+        return send(call)
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        quiet = 0
+        for event in follow(*args, **kwargs):
+            quiet += event is None
+            if quiet >= 10:
+                silence.set()
+            yield event
+
+    monkeypatch.setattr(client, "send", counted)
+    monkeypatch.setattr(following, "follow", noted)
+    gate = place.folder / "gate"
+    place.serve()
+    held = jobs["held"].delay(str(gate))
+    opener = threading.Thread(target=lambda: silence.wait(SECONDS) and gate.touch())
+    opener.start()
+    assert held.result(timeout=SECONDS) == "done"
+    opener.join(SECONDS)
+    assert silence.is_set()
+    # Where the end is told before it can be read, it is asked for again until it can.
+    assert 2 <= len(looks) <= 6
+
+
+def test_b10_a_module_is_served_and_a_task_waits_for_another(place: Place, jobs: dict[str, Any]) -> None:
+    gate = place.folder / "gate"
+    place.serve("--limit", "2", "--module", "jobs", file=False)
+    first = jobs["held"].delay(str(gate))
+    second = jobs["double"].apply_async((4,), wait_for=[first])
+    place.noted(1)
+    wait_for(lambda: first.state.is_running())
+    assert not second.done
+    gate.touch()
+    assert second.result(timeout=SECONDS) == 8
+    assert [line.split()[0] for line in place.noted(2)] == ["begun", "4"]
+    inputs = sessions.current().client.send(calls.read_task_run(id=second.task_run_id)).task_inputs
+    assert str(inputs["wait_for"][0]["id"]) == str(first.task_run_id)
+
+
+def test_b10_aserve_serves_until_it_is_cancelled(place: Place, jobs: dict[str, Any]) -> None:
+    async def main() -> int:
+        serving = asyncio.create_task(aserve(jobs["double"]))
+        value: int = await jobs["double"].delay(3).result_async(SECONDS)
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(serving, SECONDS)
+        return value
+
+    assert asyncio.run(main()) == 6
 
 
 def test_b10_two_task_workers_run_each_of_many_once(place: Place, jobs: dict[str, Any]) -> None:

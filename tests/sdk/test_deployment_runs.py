@@ -270,7 +270,7 @@ def test_b10_with_events_it_does_not_look_again_and_again(
     ender.start()
     assert run_deployment(place.name, poll_interval=0.01).state.is_completed()
     ender.join(SECONDS)
-    assert len(looks) == 2
+    assert 2 <= len(looks) <= 4
 
 
 def test_a_flow_is_made_for_names(place: Place) -> None:

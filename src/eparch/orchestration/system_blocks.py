@@ -305,7 +305,10 @@ SYSTEM_TYPES: tuple[SystemType, ...] = (
             ("smtp_type", _choice("How the connection is protected.", "SSL", "SSL", "STARTTLS", "INSECURE")),
             ("smtp_port", _maybe("The port, if it is not the usual one.", "integer")),
             ("verify", _flag("Whether the certificate of the server is checked.", True)),
+            ("sender_email", _maybe("Who the mail is from, if it is not the user.")),
+            ("to_emails", {**_texts("Who gets it, if it is not the user."), "default": []}),
         ),
+        NOTIFY,
     ),
     SystemType(
         "twilio-sms",

@@ -16,7 +16,9 @@ from aiosmtpd.smtp import AuthResult
 from tests.orchestration.notifications.receiver import Receiver, receiving
 
 from eparch.orchestration.notifications import Message, NotSent, Target, call_webhook, notify
+from eparch.orchestration.notifications.mail import server_of
 from eparch.orchestration.notifications.request import send
+from eparch.orchestration.system_blocks import SYSTEM_TYPES
 
 TOLD = Message("Flow failed", "etl / brave-owl: 3 < 4\nsee there", "key-1")
 
@@ -279,6 +281,26 @@ def test_mail_arrives_and_a_subject_adds_no_header(mailbox: tuple[Mailbox, dict[
     assert "Subject: Flow Bcc: evil@x.org" in text
     assert "\nBcc:" not in text
     assert "Message-ID: <k1@eparch>" in text
+
+
+def test_a_block_of_prefects_collection_sends_mail(mailbox: tuple[Mailbox, dict[str, Any]]) -> None:
+    """Kinds of connection are ports, servers have short names, the user gets what nobody else does."""
+    box, data = mailbox
+    data = {name: value for name, value in data.items() if name != "to_emails"} | {"smtp_type": 25}
+    notify(Target("email-server-credentials", data), Message("Subject", "Body", ""))
+    (mail,) = box.mails
+    assert (mail.mail_from, mail.rcpt_tos) == ("me@example.org", ["me@example.org"])
+    notify(
+        Target(
+            "email-server-credentials", {**data, "sender_email": "from@example.org", "to_emails": "x@y, z@y"}
+        ),
+        Message("Subject", "Body", ""),
+    )
+    assert (box.mails[1].mail_from, box.mails[1].rcpt_tos) == ("from@example.org", ["x@y", "z@y"])
+    for given, host in (("OUTLOOK", "smtp-mail.outlook.com"), ("", "smtp.gmail.com"), ("my.host", "my.host")):
+        assert server_of(Target("email-server-credentials", {"smtp_server": given})) == host
+    schema = next(one for one in SYSTEM_TYPES if one.slug == "email-server-credentials").schema()
+    assert {"sender_email", "to_emails"} <= schema["properties"].keys()
 
 
 def test_what_a_mail_server_refuses(mailbox: tuple[Mailbox, dict[str, Any]]) -> None:

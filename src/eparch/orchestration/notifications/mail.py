@@ -12,6 +12,18 @@ from eparch.orchestration.notifications.message import Message, NotSent, Target
 
 SECONDS = 20.0
 _PORTS = {"SSL": 465, "STARTTLS": 587, "INSECURE": 25}
+_KINDS = {str(port): kind for kind, port in _PORTS.items()}
+"""Blocks of Prefect's keep the kind of connection as its port."""
+_HOSTS = {
+    "aol": "smtp.aol.com",
+    "att": "smtp.mail.att.net",
+    "comcast": "smtp.comcast.net",
+    "gmail": "smtp.gmail.com",
+    "icloud": "smtp.mail.me.com",
+    "outlook": "smtp-mail.outlook.com",
+    "yahoo": "smtp.mail.yahoo.com",
+}
+"""Servers that blocks of Prefect's call by a short name."""
 
 
 def send_mail(target: Target, message: Message) -> None:
@@ -28,6 +40,7 @@ def send_mail(target: Target, message: Message) -> None:
         raise NotSent("The block says neither `to_emails` and `sender_email` nor a `username`.")
     mail = _written(sender, receivers, message)
     kind = str(data.get("smtp_type") or "SSL").upper()
+    kind = _KINDS.get(kind, kind)
     if kind not in _PORTS:
         raise NotSent(f"The kind of connection {kind[:20]!r} is none of {', '.join(_PORTS)}.")
     try:
@@ -52,11 +65,17 @@ def send_mail(target: Target, message: Message) -> None:
 
 
 def _open(target: Target, kind: str) -> smtplib.SMTP:
-    host = str(target.data.get("smtp_server") or "smtp.gmail.com")
+    host = server_of(target)
     port = int(target.data.get("smtp_port") or _PORTS[kind])
     if kind == "SSL":
         return smtplib.SMTP_SSL(host, port, timeout=SECONDS, context=_context(target))
     return smtplib.SMTP(host, port, timeout=SECONDS)
+
+
+def server_of(target: Target) -> str:
+    """The host that the block names, or calls by a short name."""
+    given = str(target.data.get("smtp_server") or "gmail")
+    return _HOSTS.get(given.lower(), given)
 
 
 def _context(target: Target) -> ssl.SSLContext:
