@@ -90,6 +90,24 @@ async def test_w18_a_proposal_for_one_state_counts_for_no_other(world: World) ->
     assert run not in await world.claims()
 
 
+async def test_a_proposal_for_one_state_of_a_task_run_counts_for_no_other(memory: World) -> None:
+    task = await memory.dummy_task(await memory.ad_hoc())
+
+    async def propose(type_: S, state_id: UUID | None) -> str:
+        memory.pass_seconds(0.001)
+        body = SetState(state=a_state(type_), if_state_id=state_id)
+        return (
+            await memory.database.write(transition.set_task_run_state, task, body, memory.now)
+        ).answer.status
+
+    first = await memory.task_run(task)
+    assert first is not None
+    seen = UUID(str(first["state"]["id"])) if first["state"] else None
+    assert await propose(S.RUNNING, new_id()) == "REJECT"
+    assert await propose(S.RUNNING, seen) == "ACCEPT"
+    assert await propose(S.FAILED, seen or new_id()) == "REJECT"
+
+
 async def test_an_unknown_run_is_not_found(memory: World) -> None:
     body = SetState(state=a_state(S.RUNNING))
     with pytest.raises(NotFound):
