@@ -55,6 +55,10 @@ def _flags(command: Any) -> Any:
         click.option("--import", "imports", is_flag=True, help="Import flows; else their source is read."),
         click.option("--lenient", is_flag=True, help="Tell unknown keys of the file and ignore them."),
         click.option("--fix", is_flag=True, help="Move misplaced keys of the file; deploy nothing."),
+        click.option("--answers", type=click.Path(path_type=Path), metavar="FILE",
+                     help="Answer the wizard's questions from this file."),
+        click.option("--save-answers", type=click.Path(path_type=Path), metavar="FILE",
+                     help="Write the answers to this file."),
         click.option("-y", "--yes", is_flag=True, help="Do not ask."),
     ]  # fmt: skip
     for option in reversed(options):
@@ -72,12 +76,16 @@ def _flags(command: Any) -> Any:
 @_flags
 @click.pass_context
 def deploy(context: click.Context, /, entrypoint: str | None, **given: Any) -> None:
-    """Deploy flows: those of prefect.yaml, or the one at ENTRYPOINT."""
+    """Deploy flows: those of prefect.yaml, or the one at ENTRYPOINT.
+
+    On a terminal, where it is not said which, it asks.
+    """
     from eparch.cli.deploy_fix import fix_file
     from eparch.cli.deploy_import import import_flow
     from eparch.cli.plan_view import agree, show_plan
     from eparch.cli.step_line import StepLine
     from eparch.deploy.apply import deploy as apply
+    from eparch.deploy.request import DeployResult
     from eparch.deploy.scan import read_flow
 
     session: Session = context.obj
@@ -85,11 +93,13 @@ def deploy(context: click.Context, /, entrypoint: str | None, **given: Any) -> N
         fix_file(session, given["file"], yes=given["yes"])
         return
     request = _request(entrypoint, given)
-    review = agree(session, given["yes"])
     read = import_flow if given["imports"] else read_flow
-    with StepLine(session.note) as line:
-        client, told = session.client, line.note
-        result = apply(request, client, session.settings, told, review=review, read=read, watch=line.watch)
+    result = _by_questions(session, request, read, given)
+    if not isinstance(result, DeployResult):
+        review = agree(session, given["yes"])
+        with StepLine(session.note) as line:
+            client, told = session.client, line.note
+            result = apply(result, client, session.settings, told, review=review, read=read, watch=line.watch)
     if request.plan_only:
         show_plan(session, result)
         context.exit(CHANGES if result.differs else 0)
@@ -103,6 +113,22 @@ def deploy(context: click.Context, /, entrypoint: str | None, **given: Any) -> N
     session.output.rows(result.deployments, columns)
     for hint in result.hints:
         session.note(hint)
+
+
+def _by_questions(session: Session, request: Any, read: Any, given: dict[str, Any]) -> Any:
+    """What the wizard deployed, or the request if there was nothing to ask (row D4)."""
+    if not (session.interactive or given["answers"] or given["save_answers"]):
+        return request
+    from eparch.cli.wizard import guide
+
+    return guide(
+        session,
+        request,
+        read,
+        answers=given["answers"],
+        save=given["save_answers"],
+        yes=given["yes"],
+    )
 
 
 def _request(entrypoint: str | None, given: dict[str, Any]) -> Any:

@@ -148,7 +148,7 @@ def table(records: Sequence[Any], columns: Sequence[Column], *, colored: bool) -
 def _line(cells: list[tuple[str, str]], widths: list[int]) -> str:
     padded = []
     for (text, style), width in zip(cells, widths, strict=True):
-        cut = text if _width(text) <= width else _cut(text, width)
+        cut = fit(text, width)
         cut += " " * (width - _width(cut))
         padded.append(f"\x1b[{style}m{cut}\x1b[0m" if style else cut)
     return "  ".join(padded).rstrip()
@@ -157,6 +157,11 @@ def _line(cells: list[tuple[str, str]], widths: list[int]) -> str:
 def _fit(widths: list[int], room: int) -> None:
     while sum(widths) > room and max(widths) > MIN_WIDTH:
         widths[widths.index(max(widths))] -= 1
+
+
+def fit(text: str, width: int) -> str:
+    """``text``, cut where it takes more than ``width`` columns of a terminal."""
+    return text if _width(text) <= width else _cut(text, width)
 
 
 def _cut(text: str, width: int) -> str:

@@ -59,12 +59,14 @@ def deploy(
     root: Path | None = None,
     review: Review | None = None,
     read: ReadFlow = read_flow,
+    project: Project | None = None,
     watch: Watch | None = None,
 ) -> DeployResult:
     """Do what ``request`` asks for; ``tell`` gets notes and what steps print, ``root`` is where paths begin.
 
     ``review`` is shown what will be done before it is; when it raises, nothing is done. ``read`` finds the
-    flow of an entrypoint, from its source unless given. ``watch`` is told which build and push steps run.
+    flow of an entrypoint, from its source unless given. ``project`` is used instead of the file.
+    ``watch`` is told which build and push steps run.
 
     Raises:
         SourceErrors: mistakes in the file or in flows, all at once; nothing was done.
@@ -74,9 +76,11 @@ def deploy(
         Conflict: somebody changed what the plan was made from; nothing was applied.
         EparchError: the server refused; nothing was applied, on a stock server the message says what was.
     """
+    refuse_two_ways(request)
+    check_flags(request)
     work = _Deploying(request, client, settings, tell, (root or Path.cwd()).resolve(), read)
     work.watch = watch
-    return work.run(review)
+    return work.run(project or work.project(), review)
 
 
 @dataclass
@@ -116,10 +120,7 @@ class _Deploying:
         self.references = ServerReferences(client)
         self.origin = read_origin(root)
 
-    def run(self, review: Review | None) -> DeployResult:
-        refuse_two_ways(self.request)
-        check_flags(self.request)
-        project = self._project()
+    def run(self, project: Project, review: Review | None) -> DeployResult:
         self._check_prune(project)
         chosen = select(project, self.request, self._flow_name, _lookup({}, references=self.references))
         for note in project.notes:
@@ -168,7 +169,8 @@ class _Deploying:
 
     # Reading
 
-    def _project(self) -> Project:
+    def project(self) -> Project:
+        """The project of the request's file."""
         path = self.request.file or Path(PROJECT_FILE)
         if self.request.file is None and not (self.root / path).is_file():
             if self.request.entrypoint:
