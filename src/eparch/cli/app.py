@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Named limits that code takes slots of (gcl).",
     ),
     "init": (f"{_CLI}.init:init", "Begin a project: write its prefect.yaml."),
+    "migrate": (f"{_CLI}.migrate:migrate", "From Prefect 2's agents and blocks to workers."),
     "profile": (f"{_CLI}.profile:profile", "Named sets of settings."),
     "run": (f"{_CLI}.run:run", "Run a file of flows here and now."),
     "schema": (f"{_CLI}.schema:schema", "Print the JSON Schema of prefect.yaml."),
