@@ -10,7 +10,9 @@ from tests.workers.test_end_to_end import Place
 
 from eparch.core import calls
 from eparch.core.deployments import DeploymentCreate, FlowCreate
+from eparch.core.pools import WorkPoolCreate, WorkPoolUpdate
 from eparch.core.runs import DeploymentFlowRunCreate
+from eparch.workers.process import ProcessInfrastructure
 
 
 def cases(folder):
@@ -60,3 +62,54 @@ def test_bad_jobs_crash_their_run_with_a_reason(server, tmp_path):
         assert place.left(run) == []
     place.client.close()
     assert seen == dict.fromkeys(runs, True), place.log()
+
+
+def test_a_template_that_renders_wrong_crashes_its_run_with_what_to_correct(server, tmp_path):
+    """Each was right when the deployment was made; then somebody changed the template of the pool."""
+    place = Place(server, tmp_path)
+    whole = ProcessInfrastructure.base_job_template
+    properties, configuration = whole["variables"]["properties"], whole["job_configuration"]
+    team = {"type": "string"}
+    runs = {}
+    for name, given, template, wanted in (
+        (
+            "knows less", {"team": "blue"},
+            {"variables": {"properties": {**properties, "teams": team}},
+             "job_configuration": {**configuration, "env": {"TEAM": "{{ teams }}"}}},
+            ["'team'", "'teams'"],
+        ),
+        (
+            "no text", {},
+            {"variables": {"properties": properties},
+             "job_configuration": {**configuration, "working_dir": {"is": "a mapping"}}},
+            ["working_dir"],
+        ),
+    ):  # fmt: skip
+        pool = f"{place.pool}-{name.replace(' ', '-')}"
+        first = {
+            "variables": {"properties": {**properties, "team": team}},
+            "job_configuration": {**configuration, "env": {"TEAM": "{{ team }}"}},
+        }
+        body = WorkPoolCreate(name=pool, type="process", base_job_template=first)
+        place.client.send(calls.create_work_pool(body=body))
+        flow = place.client.send(calls.create_flow(body=FlowCreate(name="good")))
+        body = DeploymentCreate(
+            name=pool, flow_id=flow.id, entrypoint="flows.py:good", work_pool_name=pool, path=str(tmp_path),
+            job_variables=given,
+        )  # fmt: skip
+        deployment = place.client.send(calls.create_deployment(body=body))
+        body = DeploymentFlowRunCreate()
+        run = place.client.send(calls.create_deployment_flow_run(id=deployment.id, body=body))
+        body = WorkPoolUpdate(base_job_template=template)
+        place.client.send(calls.update_work_pool(name=pool, body=body))
+        place.pool = pool
+        runs[name] = (run, wanted, place.worker("--run-once"))
+        place.pool = pool.removesuffix(f"-{name.replace(' ', '-')}")
+    for name, (run, wanted, worker) in runs.items():
+        assert worker.wait(120) == 1, place.log()
+        state = place.state(run)
+        assert state.is_crashed(), (name, state)
+        assert "could not be submitted" in state.message
+        assert [word for word in wanted if word not in state.message] == [], (name, state.message)
+        assert place.left(run) == []
+    place.client.close()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.workers.test_end_to_end import Place
 
 from eparch.client.http import Client
 from eparch.core import calls
@@ -89,3 +91,56 @@ def test_a_client_knows_by_how_much_its_clock_is_off(server):
         assert 3540 < client.skew < 3660
         client._heard = "yesterday", here
         assert client.skew is None
+
+
+SHIFT = """
+import ctypes, gc, os, time
+from datetime import datetime, timedelta
+
+by = float(os.environ["CLOCK_SHIFT"])
+real, real_time, real_ns = datetime.now, time.time, time.time_ns
+# The class itself is changed, so that every module and every decoder has the same one.
+own = gc.get_referents(datetime.__dict__)[0]
+own["now"] = staticmethod(lambda tz=None: real(tz) + timedelta(seconds=by))
+ctypes.pythonapi.PyType_Modified(ctypes.py_object(datetime))
+time.time = lambda: real_time() + by
+time.time_ns = lambda: real_ns() + int(by * 10**9)
+"""
+
+FLOW = """
+
+@flow
+def clocks():
+    from datetime import UTC, datetime
+    say(f"{time.time()} {datetime.now(UTC).timestamp()}\\n")
+"""
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="only there a class can be changed")
+def test_issue_4_a_machine_whose_clock_is_an_hour_off_runs_what_is_due_and_nothing_early(server, tmp_path):
+    places, workers, runs = {}, {}, {}
+    for by in (3600, -3600):
+        folder = tmp_path / str(by)
+        (folder / "site").mkdir(parents=True)
+        (folder / "site" / "sitecustomize.py").write_text(SHIFT)
+        place = places[by] = Place(server, folder)
+        place.pipe.unlink()
+        with (folder / "flows.py").open("a") as flows:
+            flows.write(FLOW)
+        place.env |= {"PYTHONPATH": str(folder / "site"), "CLOCK_SHIFT": str(by)}
+        when = datetime.now(UTC) + timedelta(seconds=8)
+        runs[by] = (place.run("clocks"), place.run("clocks", when), when)
+        workers[by] = place.worker("--run-once", "--prefetch-seconds", "60")
+    for by, place in places.items():
+        due, later, when = runs[by]
+        assert workers[by].wait(180) == 0, place.log()
+        assert place.state(due).is_completed(), place.log()
+        assert place.state(later).is_completed(), place.log()
+        begun = place.client.send(calls.read_flow_run(id=later.id)).start_time
+        assert when <= begun < when + timedelta(minutes=10)
+        shown = place.pipe.read_text().split()
+        assert len(shown) == 4
+        for seen in shown:
+            assert abs(float(seen) - datetime.now(UTC).timestamp() - by) < 600
+        assert ("ahead of that of the server" if by > 0 else "behind that of the server") in place.log()
+        place.client.close()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from uuid import uuid4
 
@@ -45,6 +46,14 @@ def long():
     with open("/flows/pipe") as pipe:
         print("told:", pipe.read(), file=sys.__stderr__, flush=True)
 """
+
+
+def until(true, tell=str):
+    """Wait until it is so; there is no signal of another process's state."""
+    end = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < end, tell()
+        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -421,3 +430,22 @@ class TestDocker(ImageSteps, InfrastructureContract):
         assert place.state(run).is_completed(), place.log()
         assert "told: go on" in place.log()
         assert engine.client.containers.list(all=True) == []
+
+    def test_w17_a_container_whose_claim_lapsed_is_stopped_by_the_next_worker(self, place, engine):
+        place.env["EPARCH_LEASE_SECONDS"] = "6"
+        run = place.run("long")
+        first = place.worker("--name", "first")
+        place.begun()
+        first.kill()
+        first.wait()
+        until(lambda: place.state(run).is_final(), place.log)
+        assert "stopped renewing" in place.state(run).message
+        container = engine.container(place.stored(run).infrastructure_pid)
+        assert container.status == "running"
+        second = place.worker("--name", "second")
+        container.wait(timeout=120)
+        assert "which the flow run" in place.log()
+        assert place.state(run).is_crashed()
+        second.send_signal(signal.SIGTERM)
+        assert second.wait(60) == 0, place.log()
+        assert engine.client.containers.list() == []

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
+from functools import partial
 
 from eparch.core.errors import InfrastructureError
 from eparch.workers.docker_engine import Container, Engine
+from eparch.workers.docker_faults import EngineAway
 from eparch.workers.timed_output import TimedStream
+from eparch.workers.waiting_out import patiently
 
 logger = logging.getLogger("eparch.worker")
 
@@ -47,7 +50,7 @@ class Output:
             thread.join(_LAST)
         for stream in self._streams:
             if not self._tty:
-                self._read(stream, follow=False)
+                self._read_rest(stream)
             stream.end()
         return self._streams[-1].lines.tail() or self._streams[0].lines.tail()
 
@@ -58,19 +61,27 @@ class Output:
                 return
             self._over.wait(_PAUSE)
 
+    def _read_rest(self, stream: TimedStream) -> None:
+        """Its last lines, also from an engine that is busy when it is asked first."""
+        with suppress(InfrastructureError):
+            patiently(partial(self._take, stream, follow=False), _LAST, EngineAway)
+
     def _read(self, stream: TimedStream, *, follow: bool) -> bool:
         """Take what comes; whether it came to its end."""
+        try:
+            self._take(stream, follow=follow)
+        except InfrastructureError as error:
+            logger.debug("The output of the container %s cannot be read now: %s", self._id, error)
+            return False
+        return True
+
+    def _take(self, stream: TimedStream, *, follow: bool) -> None:
         pieces = (
             self._engine.terminal(self._id)
             if self._tty
             else self._engine.logs(self._id, error=stream.error, since=stream.since, follow=follow)
         )
         stream.begin()
-        try:
-            with closing(pieces):
-                for piece in pieces:
-                    stream.take(piece, timed=not self._tty)
-        except InfrastructureError as error:
-            logger.debug("The output of the container %s cannot be read now: %s", self._id, error)
-            return False
-        return True
+        with closing(pieces):
+            for piece in pieces:
+                stream.take(piece, timed=not self._tty)
