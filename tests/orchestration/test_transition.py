@@ -11,7 +11,7 @@ from tests.orchestration.world import START, Broken, FlowRunPolicy, S, World, a_
 from eparch.core.errors import Conflict, NotFound
 from eparch.core.model import new_id
 from eparch.core.pools import ShownToken
-from eparch.core.runs import SetState
+from eparch.core.runs import SetState, StateAnswer
 from eparch.core.states import Pending
 from eparch.orchestration import transition
 from eparch.store import runs
@@ -93,19 +93,16 @@ async def test_w18_a_proposal_for_one_state_counts_for_no_other(world: World) ->
 async def test_a_proposal_for_one_state_of_a_task_run_counts_for_no_other(memory: World) -> None:
     task = await memory.dummy_task(await memory.ad_hoc())
 
-    async def propose(type_: S, state_id: UUID | None) -> str:
+    async def propose(type_: S, state_id: UUID | None) -> StateAnswer:
         memory.pass_seconds(0.001)
         body = SetState(state=a_state(type_), if_state_id=state_id)
-        return (
-            await memory.database.write(transition.set_task_run_state, task, body, memory.now)
-        ).answer.status
+        return (await memory.database.write(transition.set_task_run_state, task, body, memory.now)).answer
 
-    first = await memory.task_run(task)
-    assert first is not None
-    seen = UUID(str(first["state"]["id"])) if first["state"] else None
-    assert await propose(S.RUNNING, new_id()) == "REJECT"
-    assert await propose(S.RUNNING, seen) == "ACCEPT"
-    assert await propose(S.FAILED, seen or new_id()) == "REJECT"
+    begun = await propose(S.RUNNING, None)
+    assert begun.state is not None
+    assert (await propose(S.FAILED, new_id())).status == "REJECT"
+    assert (await propose(S.COMPLETED, begun.state.id)).status == "ACCEPT"
+    assert (await propose(S.FAILED, begun.state.id)).status == "REJECT"
 
 
 async def test_an_unknown_run_is_not_found(memory: World) -> None:
