@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eparch.cli import lookup, names
+from eparch.cli.backfill import backfill
 from eparch.cli.commands import Group
 from eparch.cli.deployment_versions import diff, read_version, rollback, versions
 from eparch.cli.output import Column, write
@@ -31,6 +32,7 @@ def deployment() -> None:
 
 
 deployment.add_command(schedule)
+deployment.add_command(backfill)
 deployment.add_command(render)
 for _command in (versions, diff, rollback):
     deployment.add_command(_command)

@@ -9,6 +9,7 @@ import click
 from eparch.cli import lookup, names
 from eparch.cli.commands import Group
 from eparch.cli.output import Column, span
+from eparch.cli.schedule_preview import preview
 from eparch.cli.session import Session
 from eparch.core import calls
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 @click.group("schedule", cls=Group)
 def schedule() -> None:
     """See and change the schedules of a deployment."""
+
+
+schedule.add_command(preview)
 
 
 def words_of(found: DeploymentSchedule) -> str:
@@ -82,6 +86,8 @@ def ls(session: Session, name: str) -> None:
 @click.option("--day_or/--no-day_or", "--day-or/--no-day-or", default=True, help="Cron: day or weekday.")
 @click.option("--active/--no-active", default=True, help="Whether it schedules runs.")
 @click.option("--slug", metavar="NAME", help="A name for it.")
+@click.option("--missed-runs", metavar="POLICY", help="skip, latest or all; with a window: all:PT6H.")
+@click.option("--overlap", type=click.Choice(["allow", "skip", "queue"]), help="While a run is still on.")
 @click.option("--replace/--no-replace", default=False, help="Remove the other schedules.")
 @click.option("-y", "--yes/--no-yes", "--accept-yes/--no-accept-yes", default=False, help="Do not ask.")
 @click.pass_obj
@@ -98,6 +104,7 @@ def create(
     """Add a schedule to a deployment."""
     from eparch.core.deployments import DeploymentScheduleCreate
 
+    policies = _policies(given)
     made = schedule_of(given)
     if made is None:
         session.refuse("There is no schedule.", fix="Give --cron, --interval or --rrule.")
@@ -105,12 +112,57 @@ def create(
     old = session.send(calls.read_deployment_schedules(id=found.id)) if replace else []
     if old:
         session.confirm(f"Replace {len(old)} schedules of {full!r}?", yes=yes)
-    new = DeploymentScheduleCreate(schedule=made, active=active, slug=slug)
+    new = DeploymentScheduleCreate(schedule=made, active=active, slug=slug, **policies)
     added = session.send(calls.create_deployment_schedules(id=found.id, body=[new]))
     for one in old:
         session.send(calls.delete_deployment_schedule(id=found.id, schedule_id=one.id))
     session.output.made(added[0] if len(added) == 1 else added, name=lambda one: one.id)
     session.note(f"Added a schedule to {full!r}: {', '.join(words_of(one) for one in added)}.")
+
+
+def _policies(given: dict[str, Any]) -> dict[str, Any]:
+    """What becomes of missed and overlapping runs (row B1); what is not said stays out."""
+    import msgspec
+
+    from eparch.core.errors import Usage
+    from eparch.core.schedule_policies import MissedRuns, Overlap
+    from eparch.deploy.schedules import parse_interval
+
+    policies: dict[str, Any] = {}
+    missed, overlap = given.pop("missed_runs"), given.pop("overlap")
+    if overlap:
+        policies["overlap"] = Overlap(overlap)
+    if missed:
+        policy, _, window = missed.partition(":")
+        fields = {"policy": policy, "window": parse_interval(window) if window else None}
+        try:
+            policies["missed_runs"] = msgspec.convert(fields, MissedRuns)
+        except msgspec.ValidationError:
+            raise Usage(
+                f"--missed-runs cannot be {missed!r}.", fix="Give skip, latest or all, or all:PT6H."
+            ) from None
+    return policies
+
+
+@schedule.command(
+    "update", example="eparch deployment schedule update report/nightly ID --missed-runs latest"
+)
+@click.argument("name", shell_complete=names.deployments)
+@click.argument("schedule_id")
+@click.option("--missed-runs", metavar="POLICY", help="skip, latest or all; with a window: all:PT6H.")
+@click.option("--overlap", type=click.Choice(["allow", "skip", "queue"]), help="While a run is still on.")
+@click.pass_obj
+def update(session: Session, /, name: str, schedule_id: str, **given: Any) -> None:
+    """Change the policies of a schedule, by its id or slug."""
+    from eparch.core.deployments import DeploymentScheduleUpdate
+
+    policies = _policies(given)
+    if not policies:
+        session.refuse("Nothing is to be changed.", fix="Give --missed-runs or --overlap.")
+    full, found, [one] = _find(session, name, schedule_id, False)
+    change = DeploymentScheduleUpdate(**policies)
+    session.send(calls.update_deployment_schedule(id=found.id, schedule_id=one.id, body=change))
+    session.note(f"Changed a schedule of {full!r}.")
 
 
 def _find(

@@ -115,6 +115,54 @@ def _rising(moments: Iterator[datetime], start: datetime) -> Iterator[datetime]:
         return
 
 
+# Clock changes.
+
+
+class LocalTime(NamedTuple):
+    """A moment on the clock of its schedule, and what a change of that clock does to it."""
+
+    moment: datetime
+    local: datetime
+    mark: str = ""
+
+
+def local_times(schedule: Schedule, moments: Iterable[datetime]) -> Iterator[LocalTime]:
+    """``moments`` of ``schedule`` as people read them; marked where the clock changes (row B1).
+
+    *shifted*: its own time is skipped by the clock; *repeated*: the clock shows this time twice; *skipped*
+    and *clock change*: between it and the one before it the clock was put forward or back.
+    """
+    zone = _zone(_zone_name(schedule))
+    last: timedelta | None = None
+    for moment in moments:
+        offset = _offset(moment, zone)
+        yield LocalTime(moment, moment.astimezone(zone), _mark(schedule, moment, zone, last))
+        last = offset
+
+
+def _mark(schedule: Schedule, moment: datetime, zone: tzinfo, last: timedelta | None) -> str:
+    wall, offset = _wall(moment, zone), _offset(moment, zone)
+    twice = _every(wall, zone)
+    if len(twice) == 2:
+        return f"repeated, {'first' if twice[0] == moment else 'second'} time"
+    before = _offset(moment - _DAY, zone)
+    if offset > before and _is_shifted(schedule, wall, (moment + before).replace(tzinfo=None), zone):
+        return "shifted"
+    if last is not None and offset != last:
+        return "skipped" if offset > last else "clock change"
+    return ""
+
+
+def _is_shifted(schedule: Schedule, wall: datetime, nominal: datetime, zone: tzinfo) -> bool:
+    """Whether a schedule that goes by the clock runs at ``wall`` because its own time is skipped."""
+    if isinstance(schedule, CronSchedule):
+        cron = _parse_cron(schedule.cron, day_or=schedule.day_or)
+        return cron.fixed and next(_cron_walls(cron, wall - _SECOND), None) != wall
+    if isinstance(schedule, IntervalSchedule) and timedelta(seconds=schedule.interval) < _DAY:
+        return False
+    return not _every(nominal, zone)
+
+
 # Time zones.
 
 

@@ -25,6 +25,8 @@ SLUG = r"[a-z0-9_-]+"
 """Of a schedule."""
 
 VERSION_TYPES = ("vcs:github", "vcs:gitlab", "vcs:bitbucket", "vcs:azuredevops", "vcs:git", "prefect:simple")
+MISSED = ("skip", "latest", "all")
+OVERLAP = ("allow", "skip", "queue")
 SEVERITIES = ("minor", "low", "moderate", "high", "critical")
 
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -160,6 +162,14 @@ SCHEDULE: Keys = {
         "What it is known by when it changes.",
     ),
     "replaces": _a(TEXT, "The slug that it had before."),
+    "missed_runs": _a(
+        _or_open({"enum": list(MISSED)}, _ref("missed_runs")), "Which missed runs are made up for."
+    ),
+    "overlap": _a(_one_of(OVERLAP), "What happens while the run before is not over."),
+}
+MISSED_RUNS: Keys = {
+    "policy": _a(_one_of(MISSED), "Which missed runs are made up for."),
+    "window": _a(NUMBER, "How late a run may still begin, in seconds."),
 }
 SCHEDULE_OLD: Keys = {
     "catchup": _a({"enum": [None, False]}, "Missed runs are not caught up.", deprecated=True),

@@ -35,6 +35,7 @@ def project_schema() -> dict[str, Any]:
             "concurrency_limit": _mapping(grammar.CONCURRENCY),
             "retry_on_crash": {**_mapping(grammar.RETRY_ON_CRASH), "required": ["count"]},
             "schedule": _schedule(),
+            "missed_runs": {**_mapping(grammar.MISSED_RUNS), "required": ["policy"]},
             "step": _step(),
             "trigger": {"type": "object", "anyOf": [_trigger(kind) for kind in grammar.TRIGGER_KINDS]},
             "sla": {"type": "object", "anyOf": [_level(kind) for kind in grammar.SLA_KINDS]},

@@ -13,11 +13,12 @@ from typing import Any
 import msgspec
 
 from eparch.core.deployments import DeploymentScheduleCreate, schedule_of
-from eparch.core.errors import ScheduleInvalid
+from eparch.core.errors import ScheduleInvalid, did_you_mean
 from eparch.core.model import Json, decode
+from eparch.core.schedule_policies import MissedRuns, Overlap
 from eparch.core.templates import Path, placeholders
 from eparch.deploy.findings import Fields, Findings, is_blank, kind_of
-from eparch.deploy.grammar import SCHEDULE, SCHEDULE_KINDS, SCHEDULE_OLD, SLUG
+from eparch.deploy.grammar import MISSED, MISSED_RUNS, OVERLAP, SCHEDULE, SCHEDULE_KINDS, SCHEDULE_OLD, SLUG
 
 _HINTS = {
     "late_runs": "there is no such field",
@@ -129,6 +130,7 @@ def _read_schedule(
     if timezone in _WITHOUT_DAYLIGHT_SAVING:
         like = _WITHOUT_DAYLIGHT_SAVING[timezone]
         findings.note((*path, "timezone"), f"'{timezone}' has no daylight saving; did you mean '{like}'?")
+    policies = _policies(fields, findings)
     schedule = _wire(named[0], fields, timezone, findings)
     parameters = fields.mapping("parameters") or {}
     if schedule is None or len(findings.errors) > before:
@@ -139,7 +141,47 @@ def _read_schedule(
         parameters=parameters,
         slug=slug,
         replaces=fields.text("replaces"),
+        **policies,
     )
+
+
+def _policies(fields: Fields, findings: Findings) -> dict[str, Any]:
+    """What becomes of missed and of overlapping runs (row B1), as far as the file says it."""
+    read: dict[str, Any] = {}
+    overlap = fields.text("overlap")
+    if (
+        overlap
+        and not fields.is_open(overlap)
+        and _is_word(overlap, OVERLAP, (*fields.path, "overlap"), findings)
+    ):
+        read["overlap"] = Overlap(overlap)
+    given = fields.given.get("missed_runs")
+    if given is None or fields.is_open(given):
+        return read
+    where: Path = (*fields.path, "missed_runs")
+    mapping = given if isinstance(given, dict) else {"policy": given}
+    if isinstance(given, dict):
+        findings.check_keys(given, where, tuple(MISSED_RUNS), {}, "'missed_runs'")
+    policy, window = mapping.get("policy"), mapping.get("window")
+    if fields.is_open(policy) or fields.is_open(window) or not _is_word(policy, MISSED, where, findings):
+        return read
+    try:
+        seconds = None if window is None else parse_interval(window)
+        read["missed_runs"] = msgspec.convert({"policy": policy, "window": seconds}, MissedRuns)
+    except ScheduleInvalid as error:
+        message = error.message.replace("An interval", "'window'").replace("an interval", "a time")
+        findings.error((*where, "window"), message, fix=error.fix)
+    except msgspec.ValidationError:
+        findings.error((*where, "window"), "'window' is longer than a year")
+    return read
+
+
+def _is_word(value: Json, words: tuple[str, ...], where: Path, findings: Findings) -> bool:
+    if value in words:
+        return True
+    fix = did_you_mean(str(value), words) or f"one of {', '.join(words)}"
+    findings.error(where, f"'{where[-1]}' cannot be '{value}'", fix=fix)
+    return False
 
 
 def _read_old(item: dict[str, Json], path: Path, findings: Findings) -> None:
