@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -186,8 +188,12 @@ def test_d23_a_script_runs_what_is_due_of_its_flows(place: Place) -> None:
     ]
     assert completed.start_time >= pending.timestamp
 
+    # Who serves the same after one that was killed takes its run over.
     running = place.run(long)
     place.told()
+    process.kill()
+    process = place.start("flows.py", "1", "good", "dying", "long")
+    place.until(lambda: "goes on with the flow run" in place.log())
     process.send_signal(signal.SIGTERM)
     assert process.wait(WAIT) == 0, place.log()
     assert "over" in place.log()
@@ -257,6 +263,25 @@ def test_d23_the_command_serves_a_flow_and_what_was_paused_goes_on(place: Place)
     again.send_signal(signal.SIGTERM)
     assert again.wait(WAIT) == 0, place.log()
     assert not place.read(made).paused
+
+
+def test_d23_the_commands_of_the_page_do_what_it_says(place: Place) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+    [script] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    by_script, asked, by_command = re.findall(r"```sh\n(.*?)\n```", page, re.DOTALL)
+    (place.folder / "report.py").write_text(script)
+    assert by_script == "python report.py"
+    processes = [place.start("report.py"), place.start("-m", *shlex.split(by_command))]
+    nightly, hourly = place.served("report/nightly"), place.served("report/hourly")
+    assert nightly.schedules[0].schedule["cron"] == "0 3 * * *"
+    assert hourly.schedules[0].schedule["interval"] == 3600
+    command = [sys.executable, "-m", *shlex.split(asked)]
+    done = subprocess.run(command, env=place.env, capture_output=True, text=True, timeout=WAIT, check=False)
+    assert done.returncode == 0, done.stderr + place.log()
+    place.until(lambda: "3 pages" in place.log())
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+    assert [process.wait(WAIT) for process in processes] == [0, 0], place.log()
 
 
 @pytest.mark.anyio
