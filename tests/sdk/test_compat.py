@@ -103,7 +103,7 @@ def test_importing_the_sdk_brings_nothing_heavy() -> None:
 
 
 MISSING = {
-    "prefect": {"Transaction", "get_client"},
+    "prefect": {"Transaction"},
     "prefect.events": {"get_events_client", "get_events_subscriber", "ResourceSpecification"},
     "prefect.logging": {"disable_run_logger"},
     "prefect.results": {"ResultStore"},
@@ -129,6 +129,12 @@ COMMON = {
     "prefect.blocks.system": "Secret JSON String DateTime",
     "prefect.blocks.webhook": "Webhook",
     "prefect.cache_policies": "DEFAULT INPUTS TASK_SOURCE RUN_ID NO_CACHE NONE FLOW_PARAMETERS CachePolicy",
+    "prefect.client.orchestration": "get_client PrefectClient SyncPrefectClient",
+    "prefect.client.schemas.filters": "FlowRunFilter FlowRunFilterState FlowRunFilterStateType"
+    " FlowRunFilterStateName FlowRunFilterStartTime FlowRunFilterDeploymentId FlowRunFilterTags"
+    " DeploymentFilter DeploymentFilterName FlowFilter FlowFilterName TaskRunFilter TaskRunFilterFlowRunId"
+    " LogFilter LogFilterFlowRunId WorkPoolFilter",
+    "prefect.client.schemas.sorting": "FlowRunSort TaskRunSort DeploymentSort LogSort",
     "prefect.client.schemas": "FlowRun TaskRun State StateType StateDetails",
     "prefect.client.schemas.objects": "FlowRun TaskRun State StateType",
     "prefect.concurrency.asyncio": "concurrency rate_limit",

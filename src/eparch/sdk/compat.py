@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from eparch.core.errors import did_you_mean
+from eparch.sdk.filter_values import FILTER_NAMES, SORT_NAMES
 
 _SDK = "eparch.sdk."
 
@@ -42,6 +43,9 @@ _STATES = _from(
     ),
     *("Retrying", "Running", "Scheduled", "State", "Suspended"),
 )
+_CLIENT = _from(
+    _SDK + "api_client", "get_client", PrefectClient="AsyncClient", SyncPrefectClient="SyncClient"
+)
 _OBJECTS = _from("eparch.core.states", "State", "StateType", "StateDetails") | _from(
     "eparch.core.runs", "FlowRun", "TaskRun"
 )
@@ -50,6 +54,8 @@ _FUTURES = _from(
     _SDK + "futures", "as_completed", "wait", PrefectFuture="Future", PrefectFutureList="FutureList"
 ) | _from(_SDK + "background", PrefectDistributedFuture="DelayedFuture")
 _LOGS = _from(_SDK + "logs", "get_logger", "get_run_logger")
+_FILTERS = _from(_SDK + "filter_values", *FILTER_NAMES)
+_SORTS = _from(_SDK + "filter_values", *SORT_NAMES)
 _RUNNERS = _from(_SDK + "runners", "ThreadPoolTaskRunner", ConcurrentTaskRunner="ThreadPoolTaskRunner")
 _FLOWS = _from(_SDK + "flow", "Flow", "flow")
 _TASKS = _from(_SDK + "task", "Task", "task")
@@ -98,6 +104,7 @@ NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         **_from("eparch.core.states", "State"),
         **_from(_SDK + "context", "tags"),
         **_from(_SDK + "logs", "get_run_logger"),
+        **_from(_SDK + "api_client", "get_client"),
         **_from("eparch.version", "__version__"),
         **_from(_SDK + "deploying", "deploy"),
         **_SERVING,
@@ -125,9 +132,12 @@ NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         *("DEFAULT", "FLOW_PARAMETERS", "INPUTS", "NO_CACHE", "RUN_ID", "TASK_SOURCE", "CachePolicy"),
         NONE="NO_CACHE",
     ),
-    "prefect.client": {},
+    "prefect.client": _from(_SDK + "api_client", "get_client"),
     "prefect.client.schemas": _OBJECTS,
+    "prefect.client.orchestration": _CLIENT,
+    "prefect.client.schemas.filters": _FILTERS,
     "prefect.client.schemas.objects": _OBJECTS,
+    "prefect.client.schemas.sorting": _SORTS,
     "prefect.concurrency": {},
     "prefect.concurrency.asyncio": _from(
         _SDK + "concurrency",
