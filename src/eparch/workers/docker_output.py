@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextlib import closing, suppress
+from contextlib import closing
 from functools import partial
 
 from eparch.core.errors import InfrastructureError
@@ -21,6 +21,9 @@ logger = logging.getLogger("eparch.worker")
 
 _LAST = 10.0
 """Seconds for which a stream that does not end with its container is waited for."""
+
+_REST = 45.0
+"""Seconds for which an engine that starts again is waited for, to have the last lines."""
 
 _PAUSE = 1.0
 """Seconds before a stream that broke is read on."""
@@ -63,8 +66,10 @@ class Output:
 
     def _read_rest(self, stream: TimedStream) -> None:
         """Its last lines, also from an engine that is busy when it is asked first."""
-        with suppress(InfrastructureError):
-            patiently(partial(self._take, stream, follow=False), _LAST, EngineAway)
+        try:
+            patiently(partial(self._take, stream, follow=False), _REST, EngineAway)
+        except InfrastructureError as error:
+            logger.debug("The last output of the container %s cannot be read: %s", self._id, error)
 
     def _read(self, stream: TimedStream, *, follow: bool) -> bool:
         """Take what comes; whether it came to its end."""
