@@ -1,5 +1,8 @@
 """The wizard on a real terminal against a real server (rows D2, D3, D4, D18)."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from eparch.core import calls
@@ -214,6 +217,21 @@ def test_d3_answers_are_checked_and_each_mistake_has_its_place(folder, client, r
     done = run("deploy", "--answers", answers, code=2)
     assert "does not answer 'name'" in done.err
     assert names(client) == ([], [])
+
+
+def test_d3_the_answers_on_the_page_deploy(folder, client, run):
+    page = (Path(__file__).parents[2] / "docs" / "deploying.md").read_text()
+    [block] = [
+        part for part in re.findall(r"^```yaml\n(.*?)^```$", page, re.S | re.M) if "\nstorage:" in part
+    ]
+    (folder / "answers.yaml").write_text(block)
+    [planned] = run("deploy", "--answers", "answers.yaml", "--plan", "-o", "json", code=2).json()
+    assert (planned["name"], planned["action"]) == ("monthly-report/nightly", "create")
+    assert names(client) == ([], [])
+    run("deploy", "--answers", "answers.yaml", code=0)
+    assert names(client) == (["local"], ["nightly"])
+    assert "already" in run("deploy", "--answers", "answers.yaml", code=2).err
+    assert "--answers" in run("deploy", "--answers", "answers.yaml", "--all", code=2).err
 
 
 def test_d3_a_pool_that_was_made_goes_again_when_the_deployment_is_refused(folder, client, run):

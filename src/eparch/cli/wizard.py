@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eparch.core import calls
-from eparch.core.errors import Usage, did_you_mean
+from eparch.core.errors import EparchError, Usage, did_you_mean
 from eparch.core.model import new_id
 from eparch.deploy.flags import equivalent_commands
 from eparch.deploy.project import Project, ProjectDeployment, examine
 from eparch.deploy.request import DeployRequest, DeployResult
+from eparch.deploy.selection import plain_entrypoint
 from eparch.deploy.wizard import Answer, Choice, Decision, Facts, Key, Pool, Question, converse, wizard
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class Guide:
             self.project = examine(document, lenient=request.lenient)
             self.project.check([])
         self.given: list[tuple[Key, Answer]] = []
+        self.is_acting = False
+        """Whether the plan was agreed to, and things are done."""
 
     # What is wanted
 
@@ -79,15 +82,14 @@ class Guide:
         request, there = self.request, self.project.deployments if self.project else []
         if self.answers is not None:
             return True
-        if request.all or request.prune:
-            return False
         if request.entrypoint:
-            return not request.names and not any(_same(one, request.entrypoint) for one in there)
+            known = [plain_entrypoint(one.entrypoint or "") for one in there]
+            return not request.names and plain_entrypoint(request.entrypoint) not in known
         if request.names:
             names = [one.name or "" for one in there]
             [name, *more] = request.names
-            known = name in names or bool(did_you_mean(name, names))
-            return not more and not known and not _GLOB & set(name)
+            is_known = name in names or bool(did_you_mean(name, names))
+            return not more and not is_known and not _GLOB & set(name)
         return len(there) != 1
 
     def choose(self) -> DeployRequest | None:
@@ -149,7 +151,8 @@ class Guide:
 
         entrypoint, project = self.request.entrypoint, self.project
         flows = [self.read(entrypoint, self.root)] if entrypoint else find_flows(self.root)
-        kinds = sorted(types(), key=lambda name: (NAMES.index(name) if name in NAMES else len(NAMES), name))
+        installed = types()
+        kinds = [name for name in NAMES if name in installed] + sorted(installed.keys() - {*NAMES})
         pools = sorted(self.session.pages(calls.read_work_pools, {}), key=lambda pool: pool.name)
         repository, branch = read_checkout(self.root)
         build = (project.build or []) if project else []
@@ -208,6 +211,7 @@ class Guide:
             session.note(f"+ {self.file}  {'a deployment more' if self.before else 'write'}")
         agree(session, yes)(shown)
         answers_before = read_text(self.save_answers) if self.save_answers else None
+        self.is_acting = True
         with self._made(pool):
             done = deploy(
                 replace(request, plan_only=False), session.client, session.settings, tell, read=self.read,
@@ -267,8 +271,11 @@ class Guide:
             yield
         except BaseException:
             used = {"work_pools": {"name": {"any_": [pool.name]}}, "limit": 1, "offset": 0}
-            if not client.send(calls.read_deployments(body=used)):
-                client.send(calls.delete_work_pool(name=pool.name))
+            try:
+                if not client.send(calls.read_deployments(body=used)):
+                    client.send(calls.delete_work_pool(name=pool.name))
+            except EparchError as error:
+                self.session.note(f"The new work pool {pool.name!r} could not be taken away: {error.message}")
             raise
 
 
@@ -301,12 +308,15 @@ def guide(
         click.Abort, KeyboardInterrupt: somebody wanted no more; everything is as it was.
         EparchError: nothing was done.
     """
+    is_clear = request.all or request.prune or bool(request.entrypoint and request.names)
+    if is_clear and answers is not None:
+        raise Usage("--answers says what to deploy, and so does the line.", fix="Leave one of them out.")
     if answers is None and not can_ask(session):
         if save is not None:
             raise Usage("--save-answers needs a person who answers.", fix="Run it on a terminal.")
         return request
-    guided = Guide(session, request, read, answers, save)
-    if not guided.is_needed():
+    guided = None if is_clear else Guide(session, request, read, answers, save)
+    if guided is None or not guided.is_needed():
         if save is not None:
             raise Usage(
                 "--save-answers has nothing to save.", why="It is known what to deploy: nothing is asked."
@@ -316,12 +326,8 @@ def guide(
         chosen = guided.choose()
         return chosen if chosen is not None else guided.carry_out(guided.decide(), yes=yes)
     except (KeyboardInterrupt, click.Abort):
-        session.note("\nStopped. Nothing was changed.")
+        session.note("\nStopped." if guided.is_acting else "\nStopped. Nothing was changed.")
         raise
-
-
-def _same(deployment: ProjectDeployment, entrypoint: str) -> bool:
-    return (deployment.entrypoint or "").removeprefix("./") == entrypoint.strip().removeprefix("./")
 
 
 def _takes_image(template: dict[str, Any]) -> bool:

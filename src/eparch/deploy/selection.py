@@ -121,14 +121,14 @@ def _absent(project: Project, pattern: str, names: list[str], flow_name: FlowNam
 
 def _of_entrypoint(project: Project, request: DeployRequest, lookup: Lookup) -> Chosen:
     """The file's deployment of this entrypoint (and name), else a new one that has only the flags."""
-    entrypoint = _plain(request.entrypoint or "")
+    entrypoint = plain_entrypoint(request.entrypoint or "")
     name = request.names[0] if request.names else None
-    same = [one for one in project.deployments if _plain(one.entrypoint or "") == entrypoint]
+    same = [one for one in project.deployments if plain_entrypoint(one.entrypoint or "") == entrypoint]
     if name is not None:
         same = [
             one
             for one in project.deployments
-            if named(one, lookup) == name and _plain(one.entrypoint or "") in ("", entrypoint)
+            if named(one, lookup) == name and plain_entrypoint(one.entrypoint or "") in ("", entrypoint)
         ]
     if len(same) > 1:
         raise Usage(
@@ -149,5 +149,6 @@ def _of_entrypoint(project: Project, request: DeployRequest, lookup: Lookup) -> 
     return Chosen(msgspec.structs.replace(project, document=Document("", "")), new)
 
 
-def _plain(entrypoint: str) -> str:
+def plain_entrypoint(entrypoint: str) -> str:
+    """``entrypoint`` in the one spelling by which two are compared."""
     return entrypoint.strip().replace("\\", "/").removeprefix("./")
