@@ -211,7 +211,7 @@ _JSON = st.recursive(
 _FIELDS = sorted({field for block in BLOCKS.values() for field in [*block.data, *block.references]})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     slug=st.sampled_from([*TYPES, "slurmjob"]),
     data=st.dictionaries(st.sampled_from(_FIELDS) | st.text(max_size=8), _JSON, max_size=8),

@@ -298,6 +298,9 @@ def _memory_unit(conversion: Conversion, field: str, value: Json) -> None:
 
 
 def _tries(conversion: Conversion, field: str, value: Json) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        conversion.account.needs_you(field, "it is no count: set 'maxRetries' in the pool's 'job_body'")
+        return
     task = conversion.configuration["job_body"]["spec"]["template"]["spec"]["template"]["spec"]
     task["maxRetries"] = value
     conversion.account.renamed(field, "job_configuration.job_body ... maxRetries")
