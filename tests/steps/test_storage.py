@@ -132,7 +132,7 @@ BUCKETS = [
                    "endpoint_url": "http://m"}, ("S3", "b", "f")),
     ("gcs", {"bucket_path": "b", "service_account_info": '{"a": 1}'}, ("GoogleBucket", "b", "")),
     ("gcs-bucket", {"bucket": "b", "bucket_folder": "f/g"}, ("GoogleBucket", "b", "f/g")),
-    ("azure", {"bucket_path": "c/f/g"}, ("Container", "c", "f/g")),
+    ("azure", {"bucket_path": "az://c/f/g"}, ("Container", "c", "f/g")),
     ("azure-blob-storage-container", {"container_name": "c", "base_folder": "f"}, ("Container", "c", "f")),
 ]  # fmt: skip
 

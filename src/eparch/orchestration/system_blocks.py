@@ -15,6 +15,7 @@ from typing import Any
 from eparch.core.blocks import BlockSchemaCreate, schema_checksum
 from eparch.core.model import new_id
 from eparch.orchestration import blocks as changes
+from eparch.orchestration.storage_blocks import STORAGE
 from eparch.store import blocks
 from eparch.store.statement import Steps
 
@@ -108,6 +109,15 @@ _METHOD: Field = (
 )
 _PRIVATE: Field = ("allow_private_urls", _flag("Whether the address may be inside a private network.", True))
 _PICTURE: Field = ("include_image", _flag("Whether a picture stands beside the message.", False))
+
+_KINDS = {"text": _text, "maybe": _maybe, "secret": _maybe_secret, "secrets": _secrets}
+
+
+def _kept(slug: str, name: str, about: str, fields: dict[str, str]) -> SystemType:
+    """The type of a row of ``storage_blocks``."""
+    told = {key: f"{key.replace('_', ' ').capitalize()}." for key in fields}
+    return SystemType(slug, name, about, tuple((key, _KINDS[fields[key]](told[key])) for key in fields))
+
 
 SYSTEM_TYPES: tuple[SystemType, ...] = (
     SystemType(
@@ -323,6 +333,7 @@ SYSTEM_TYPES: tuple[SystemType, ...] = (
         ),
         NOTIFY,
     ),
+    *(_kept(*row) for row in STORAGE),
 )
 
 

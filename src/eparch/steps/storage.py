@@ -228,7 +228,8 @@ def _first(data: Data, *names: str) -> Data | None:
 def _place(data: Data, bucket: str, *folders: str) -> tuple[str, str]:
     """The bucket and the folder in it; ``bucket_path`` is how blocks of Prefect 2 say both."""
     if path := str(data.get("bucket_path") or "").strip("/"):
-        name, _, folder = path.partition("/")
+        # Some wrote the scheme too, which fsspec let pass.
+        name, _, folder = (path.partition("://")[2] or path).partition("/")
         return name, folder
     return str(data[bucket]), str(next((data[name] for name in folders if data.get(name)), ""))
 
