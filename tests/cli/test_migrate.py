@@ -131,3 +131,32 @@ def test_nothing_of_prefect_2(environ, tmp_path, run):
     done = run("migrate", code=0)
     assert "nothing of Prefect 2 was found" in done.err
     assert os.listdir(tmp_path) == ["compose.yaml"]
+
+
+CODE = """\
+from prefect import flow
+from prefect.deployments import Deployment
+from prefect.infrastructure import DockerContainer
+
+
+@flow
+def report():
+    pass
+
+
+deployment = Deployment.build_from_flow(
+    flow=report, name="nightly", work_queue_name="fast", infrastructure=DockerContainer.load("docker")
+)
+
+if __name__ == "__main__":
+    deployment.apply()
+"""
+
+
+def test_code_that_builds_deployments_is_shown_with_what_it_becomes(repository, run):
+    (repository / "flows" / "nightly.py").write_text(CODE)
+    found = run("migrate", "-o", "json", code=0).json()
+    assert "build_from_flow" not in found["files"]["flows/nightly.py"]
+    assert "report" in found["files"]["flows/nightly.py"]
+    assert "docker" in found["files"]["flows/nightly.py"]
+    assert (repository / "flows" / "nightly.py").read_text() == CODE

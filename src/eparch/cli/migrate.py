@@ -12,7 +12,7 @@ from eparch.cli.output import Column, printable, write
 from eparch.cli.session import Session
 
 if TYPE_CHECKING:
-    from eparch.core.errors import SourceError
+    from eparch.core.errors import EparchError
     from eparch.migrate.migration import Migration
 
 
@@ -47,7 +47,9 @@ def migrate(context: click.Context, path: Path, writes: bool, report: Path | Non
     notes: list[str] = []
     if only is None:
         changed, notes = _rewrite_agents(root, migration, pool)
-        files |= changed
+        rewritten, said = _rewrite_code(root, migration, pool, changed)
+        files |= changed | rewritten
+        notes += said
     files = {name: data for name, data in files.items() if _bytes(root / name) != data}
     for problem in found.problems:
         session.note(_told(problem))
@@ -96,6 +98,39 @@ def _rewrite_agents(root: Path, migration: Migration, pool: str | None) -> tuple
             notes += rewritten.notes
             if rewritten.text != text:
                 changed[path] = encode(rewritten.text)
+    return changed, notes
+
+
+def _rewrite_code(
+    root: Path, migration: Migration, pool: str | None, changed_before: dict[str, bytes]
+) -> tuple[dict[str, bytes], list[str]]:
+    """Every Python file that builds deployments, with ``flow.deploy`` instead, and what is left (row M8).
+
+    ``changed_before`` has the files that were changed already.
+    """
+    from eparch.core.errors import Usage
+    from eparch.migrate.code import Targets, rewrite_code
+    from eparch.migrate.repository import read_code
+
+    texts = read_code(root)
+    texts |= {path: changed_before[path].decode() for path in texts.keys() & changed_before.keys()}
+    plain = pool or next(
+        (one.name for one in migration.pools if one.type == "process" and one.is_plain), None
+    )
+    pools = {one.block: one.name for one in migration.pools if one.block}
+    targets = Targets(infrastructure=pools, default_pool=plain, files=frozenset(texts))
+    changed: dict[str, bytes] = {}
+    notes: list[str] = []
+    for path, text in texts.items():
+        if "build_from_flow" not in text:
+            continue
+        try:
+            rewritten = rewrite_code(text, path, targets)
+        except Usage as error:
+            return {}, [f"{path}: {_told(error)}"]
+        notes += rewritten.notes
+        if rewritten.text != text:
+            changed[path] = rewritten.text.encode()
     return changed, notes
 
 
@@ -152,5 +187,5 @@ def _bytes(file: Path) -> bytes | None:
         return None
 
 
-def _told(error: SourceError) -> str:
+def _told(error: EparchError) -> str:
     return "; ".join(filter(None, [str(error), error.why, error.fix]))

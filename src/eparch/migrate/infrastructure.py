@@ -34,6 +34,17 @@ TYPES = {
 }
 """Slug of a block type -> type of the work pools that do the same (row M2)."""
 
+CLASSES = {
+    "process": "Process",
+    "docker-container": "DockerContainer",
+    "kubernetes-job": "KubernetesJob",
+    "ecs-task": "ECSTask",
+    "cloud-run-job": "CloudRunJob",
+    "vertex-ai-custom-training-job": "VertexAICustomTrainingJob",
+    "azure-container-instance-job": "AzureContainerInstanceJob",
+}
+"""Slug of a block type -> its class in code."""
+
 ENGINE = ["python", "-m", "prefect.engine"]
 """The command that agents gave a run; a worker has its own."""
 
@@ -61,6 +72,8 @@ class Pool(Value, frozen=True, kw_only=True):
     block_id: str | None = None
     """Of the block that it was made from; what is undone knows it by this (row M12)."""
     origin: str = ""
+    block: str = ""
+    """The block in code, ``KubernetesJob/name``; empty for one that code cannot load."""
 
     @property
     def is_plain(self) -> bool:
@@ -211,6 +224,7 @@ def to_pool(block: Block, account: Account, *, name: str | None = None) -> Pool:
         base_job_template=conversion.filled(),
         block_id=block.id,
         origin=block.label,
+        block=f"{CLASSES[block.slug]}/{block.name}" if block.name and block.slug in CLASSES else "",
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from eparch.core.errors import SourceError, SourceErrors
@@ -37,7 +38,7 @@ def read_repository(root: Path, only: Path | None = None) -> Repository:
     deployments: list[OldDeployment] = []
     betas: list[Beta] = []
     problems: list[SourceError] = []
-    for file in [only] if only else _walk(root):
+    for file in [only] if only else _walk(root, _YAML):
         name = Path(os.path.relpath(file, root)).as_posix()
         try:
             text = read_text(file)
@@ -65,6 +66,17 @@ def exists_in(root: Path, path: str) -> bool:
         return (root / path).is_file()
     except (OSError, ValueError):
         return False
+
+
+def read_code(root: Path) -> dict[str, str]:
+    """The Python files below ``root`` by their paths, as text; what is no text is left out."""
+    found = {}
+    for file in _walk(root, (".py",)):
+        with suppress(OSError):
+            text = read_text(file)
+            if text is not None:
+                found[file.relative_to(root).as_posix()] = text
+    return found
 
 
 def read_project(root: Path) -> str | None:
@@ -120,7 +132,7 @@ def write_files(root: Path, texts: Mapping[str, bytes]) -> None:
             Path(name).unlink(missing_ok=True)
 
 
-def _walk(root: Path) -> Iterator[Path]:
+def _walk(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
     for folder, folders, names in os.walk(root):
         here = Path(folder)
         folders[:] = sorted(
@@ -128,4 +140,4 @@ def _walk(root: Path) -> Iterator[Path]:
             for name in folders
             if not name.startswith(".") and name not in _SKIPPED and not (here / name / "pyvenv.cfg").exists()
         )
-        yield from (here / name for name in sorted(names) if name.endswith(_YAML))
+        yield from (here / name for name in sorted(names) if name.endswith(suffixes))
