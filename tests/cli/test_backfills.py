@@ -67,6 +67,19 @@ def test_b1_policies_from_file_and_flags_are_shown_and_kept(deployed, run, clien
     assert "shifted" in run("deployment", "schedule", "preview", deployed, "--from", "2026-03-28", code=0).out
 
 
+def test_d17_service_levels_are_deployed_and_shown(deployed, run, tmp_path):
+    file = tmp_path / "prefect.yaml"
+    plain = file.read_text()
+    file.write_text(plain + "    sla: [{name: quick, duration: PT1H}, {name: daily, stale_after: 86400}]\n")
+    for _ in range(2):
+        assert "not applied" not in run("deploy", "--all", code=0).err
+        shown = run("deployment", "inspect", deployed, "-o", "json", code=0).json()["service_levels"]
+        assert [(one["name"], one["seconds"]) for one in shown] == [("daily", 86400.0), ("quick", 3600.0)]
+    file.write_text(plain + "    sla: []\n")
+    run("deploy", "--all", code=0)
+    assert "service_levels" not in run("deployment", "inspect", deployed, "-o", "json", code=0).json()
+
+
 def test_b16_a_backfill_from_its_preview_to_its_end(deployed, run, eparch):
     words = ("deployment", "backfill", deployed, "--from", "2026-03-27T00:00:00+00:00")
     words = (*words, "--to", "2026-03-31T00:00:00+00:00")

@@ -393,6 +393,7 @@ def create_app(
         records,
         root,
         runs,
+        service_levels,
         task_sockets,
         variables,
         worker_instances,

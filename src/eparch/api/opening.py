@@ -26,6 +26,7 @@ from eparch.orchestration.keys import open_keyring
 from eparch.orchestration.readiness import Readiness
 from eparch.orchestration.scheduler import Overlaps, Scheduler
 from eparch.orchestration.service import Services as Duties
+from eparch.orchestration.service_levels import ServiceLevels
 from eparch.orchestration.task_queues import TaskLeases, TaskWorkers
 from eparch.orchestration.watchdog import Watchdog
 from eparch.orchestration.worker_channels import Desk
@@ -70,6 +71,7 @@ def opening(
                     late_seconds=settings.late_after_seconds,
                     absence_seconds=settings.lease_seconds,
                 ),
+                ServiceLevels(),
                 Backfills(settings.watchdog_seconds),
                 TaskLeases(settings.watchdog_seconds),
                 Readiness(),

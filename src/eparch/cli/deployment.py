@@ -86,7 +86,16 @@ def _status(pair: Named) -> str:
 @click.pass_obj
 def inspect(session: Session, name: str) -> None:
     """Show everything about a deployment; NAME is flow/deployment or an id."""
+    from msgspec import to_builtins
+
+    from eparch.client.http import serves_us
+
     full, found = lookup.find_deployment(session, name)
+    levels = session.send(calls.read_service_levels(id=found.id)) if serves_us(session.client) else []
+    if levels:
+        whole = {**to_builtins(found), "service_levels": to_builtins(levels)}
+        session.output.one(whole, name=lambda _: full)
+        return
     session.output.one(found, name=lambda _: full)
 
 

@@ -30,6 +30,7 @@ from eparch.core.endpoints.logs import *
 from eparch.core.endpoints.observing import *
 from eparch.core.endpoints.root import *
 from eparch.core.endpoints.saved_searches import *
+from eparch.core.endpoints.service_levels import *
 from eparch.core.endpoints.states import *
 from eparch.core.endpoints.task_runs import *
 from eparch.core.endpoints.task_workers import *

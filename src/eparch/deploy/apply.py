@@ -30,7 +30,7 @@ from eparch.core.templates import Kind, Lookup, Placeholder, find, placeholders
 from eparch.deploy.building import Builder, Watch, known_names
 from eparch.deploy.checks import Checker, Pools, at_entrypoint
 from eparch.deploy.origin import inferred_version, project_id, read_origin
-from eparch.deploy.overrides import check_flags, lay_over, not_applied
+from eparch.deploy.overrides import check_flags, lay_over
 from eparch.deploy.plan import Key, Wanted
 from eparch.deploy.project import Project, ProjectDeployment, examine, render_deployment
 from eparch.deploy.proposal import Proposal, Review
@@ -200,8 +200,6 @@ class _Deploying:
 
     def _draft(self, chosen: Chosen) -> _Draft:
         laid = lay_over(chosen.deployment, self.request, self.settings.default_work_pool)
-        for path, note in not_applied(laid):
-            self.tell(f"{chosen.project.document.key(path)}: {note}")
         return _Draft(Chosen(chosen.project, laid))
 
     # Checking
@@ -340,6 +338,7 @@ class _Deploying:
             work_queue_name=choice.work_queue_name,
             job_variables=choice.job_variables,
             triggers=rendered.triggers if rendered.raw.get("triggers") is not None else None,
+            service_levels=rendered.sla if rendered.raw.get("sla") is not None else None,
         )
 
     def _pool(self, name: str | None) -> WorkPool | None:

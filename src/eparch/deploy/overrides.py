@@ -18,8 +18,6 @@ from eparch.deploy.service_levels import read_service_levels
 from eparch.deploy.source import Document
 from eparch.deploy.triggers import read_triggers
 
-NOT_YET = "Service levels are not watched by this version of Eparch."
-
 
 def check_flags(request: DeployRequest) -> None:
     """Refuse triggers, service levels and a version type that no file could have either.
@@ -42,13 +40,6 @@ def check_flags(request: DeployRequest) -> None:
             read_version_type(Fields({key: value}, (), findings, final=True), findings)
         for error in findings.errors:
             raise Usage(f"{flag} cannot be used: {error.message}.", why=error.why, fix=error.fix)
-
-
-def not_applied(deployment: ProjectDeployment) -> list[tuple[Path, str]]:
-    """What is asked for and this version does not do: where, and a note that says so."""
-    if not deployment.raw.get("sla"):
-        return []
-    return [((*deployment.path, "sla"), f"'sla' of '{deployment.label}' is not applied: {NOT_YET}")]
 
 
 def lay_over(

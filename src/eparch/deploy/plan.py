@@ -72,6 +72,8 @@ class Wanted(Value, frozen=True, kw_only=True):
     job_variables: dict[str, Json] = {}
     triggers: list[dict[str, Json]] | None = None
     """What runs it when something happens; None: as they are."""
+    service_levels: list[dict[str, Json]] | None = None
+    """What its runs are to keep to (row D17); None: as they are."""
 
     @property
     def key(self) -> Key:

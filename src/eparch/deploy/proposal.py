@@ -10,12 +10,16 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
+import msgspec
+
 from eparch.core import calls
 from eparch.core.deploy_plans import Standing
 from eparch.core.deployment_versions import Origin, Source, VersionFacts
 from eparch.core.errors import EparchError
 from eparch.core.pools import DEFAULT_QUEUE, WorkPool
+from eparch.core.service_levels import ServiceLevelSpec
 from eparch.deploy import plan as planning
+from eparch.deploy.automations import owner_of
 from eparch.deploy.plan import Action, Kind, Wanted
 from eparch.deploy.preview import Uses, compare_jobs, mask_changes
 from eparch.deploy.request import Deployed, DeployResult
@@ -92,8 +96,22 @@ class Proposal:
         used = {one.content.work_pool_name for one in self.actions if one.wanted}
         pools = [pool for name, pool in sorted(self.pools.items()) if name in used]
         ids = self.server.apply(self.actions, pools, self.project, self.origin)
+        self._apply_service_levels(tell)
         done = [self._deployed(one, _DONE[one.kind], id_=ids.get(one.id)) for one in self.actions]
         return DeployResult(deployments=done, hints=[*self.notes, *self._hints(done)])
+
+    def _apply_service_levels(self, tell: Callable[[str], None]) -> None:
+        """Those of each deployment, by name: doing it again changes nothing (row D17)."""
+        for action in self.actions:
+            wanted = action.wanted
+            if wanted is None or wanted.service_levels is None:
+                continue
+            if not self.server.is_ours:
+                tell(f"'sla' of '{wanted.name}' is not applied: this server does not watch service levels.")
+                continue
+            levels = [msgspec.convert(one, ServiceLevelSpec) for one in wanted.service_levels]
+            resource = owner_of(action.id)
+            self.server.client.send(calls.apply_service_levels(resource_id=resource, body=levels))
 
     def _deployed(
         self,
