@@ -85,7 +85,10 @@ def send(
         if line.is_cut:
             raise NotSent(f"The server did not answer within {seconds:g} seconds.", passes=True) from error
         raise NotSent(f"The server answered what is not HTTP: {type(error).__name__}", passes=True) from error
-    except TimeoutError as error:
+    except OSError as error:
+        # Who is cut off while it sends may reset the connection before the cut is read here.
+        if not (line.is_cut or isinstance(error, TimeoutError)):
+            raise
         raise NotSent(f"The server did not answer within {seconds:g} seconds.", passes=True) from error
     finally:
         timer.cancel()
@@ -161,9 +164,13 @@ def _read(connection: http.client.HTTPConnection, line: _Line) -> Answered:
         raise TimeoutError
     parts: list[bytes] = []
     size = 0
-    while size < MAX_ANSWER and (part := response.read1(MAX_ANSWER - size)):
-        parts.append(part)
-        size += len(part)
+    try:
+        while size < MAX_ANSWER and (part := response.read1(MAX_ANSWER - size)):
+            parts.append(part)
+            size += len(part)
+    except ConnectionError:
+        if not line.is_cut:
+            raise
     text = b"".join(parts).decode("utf-8", "replace").replace("\x00", "\ufffd")
     shown = {
         name.lower(): value[:SHOWN]
