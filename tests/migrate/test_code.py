@@ -244,6 +244,16 @@ def test_m8_what_is_not_python_stays_and_is_said() -> None:
     assert "a.py:" in done.notes[0]
 
 
+@pytest.mark.parametrize(
+    "deep", ["(" * 5000 + ")" * 5000, "-" * 5000 + "1", "a" + ".b" * 5000, "1" + "+1" * 5000]
+)
+def test_m8_hostile_code_stays_and_is_said(deep: str) -> None:
+    text = HEAD + FLOW + 'Deployment.build_from_flow(flow=f, name="a").apply()\n' + f"x = {deep}\n"
+    done = rewrite_code(text, "a.py", TARGETS)
+    assert done.text == text
+    assert "left as it is" in done.notes[0]
+
+
 SCRIPT = """from datetime import timedelta
 
 from prefect import flow

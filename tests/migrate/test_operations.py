@@ -231,6 +231,11 @@ FORMS: dict[str, tuple[str, str, str]] = {
         "Popen(\n    [\n        sys.executable, '-m', 'prefect',\n        'agent', 'start',  # go\n        '--hide-welcome',\n        f'{q}',\n    ]\n)\n",
         "Popen(\n    [\n        sys.executable, '-m', 'eparch',\n        'worker', 'start', '--pool', 'k8s',  # go\n        '-q', f'{q}',\n    ]\n)\n",
     ),
+    "python options in a text": (
+        "run.py",
+        'run(["prefect", "agent", "start", f"--work-queue={q}"])\n',
+        'run(["eparch", "worker", "start", "--pool", "k8s", f"--work-queue={q}"])\n',
+    ),
     "python string": (
         "run.py",
         "os.system('prefect agent start -q default')\n",

@@ -5,6 +5,7 @@ Owns the tree of the module as it becomes. What a call means is known elsewhere.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -17,6 +18,9 @@ from eparch.migrate.code_arguments import Arguments, Unproven, Written
 from eparch.migrate.code_reading import Names, Site, find_sites, names_in
 
 _Block = TypeVar("_Block", cst.Module, cst.IndentedBlock)
+MOST_DEPTH = 100
+"""libcst reads with the stack of the process, which deeper code would end."""
+
 _HOME = "prefect.schedules"
 _OLD_HOMES = (
     "prefect.client.schemas.schedules.",
@@ -36,6 +40,12 @@ class Changes:
 
 def change(text: str, path: str, targets: Targets) -> Rewritten:
     """``text`` with every deployment rewritten that can be; see ``code.rewrite_code``."""
+    try:
+        if depth_of(ast.parse(text)) > MOST_DEPTH:
+            return Rewritten(text, (f"{path}:1: this is nested too deeply to be read; left as it is",))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = getattr(error, "lineno", None) or 1
+        return Rewritten(text, (f"{path}:{line}: this is not Python that can be read; left as it is",))
     try:
         wrapper = MetadataWrapper(cst.parse_module(text), unsafe_skip_copy=True)
         positions = wrapper.resolve(PositionProvider)
@@ -63,7 +73,7 @@ def change(text: str, path: str, targets: Targets) -> Rewritten:
         return Rewritten(text, tuple(notes))
     for site, one in written.items():
         _replace(site, one, changes)
-    _remove_followed(written, names, sites, changes)
+    _remove_followed(written, names, changes)
     gone = {name for one in written.values() for name in one.gone} | {"Deployment"}
     gone |= {name for name, home in names.imports.items() if home.endswith(".deployments.Deployment")}
     gone |= {name for name, home in names.imports.items() if home.startswith(_OLD_HOMES)}
@@ -73,6 +83,16 @@ def change(text: str, path: str, targets: Targets) -> Rewritten:
         changed, gone & names.imports.keys(), {name for one in written.values() for name in one.imports}
     )
     return Rewritten(changed.code, tuple(notes))
+
+
+def depth_of(tree: ast.AST) -> int:
+    """How deeply the nodes of a tree are in each other."""
+    deepest, waiting = 0, [(tree, 1)]
+    while waiting:
+        node, depth = waiting.pop()
+        deepest = max(deepest, depth)
+        waiting += [(child, depth + 1) for child in ast.iter_child_nodes(node)]
+    return deepest
 
 
 def _of_upload(site: Site, place: str) -> list[str]:
@@ -147,9 +167,7 @@ def _quoted(value: str) -> cst.SimpleString:
     return cst.SimpleString(f'"{value}"' if plain else repr(value))
 
 
-def _remove_followed(
-    written: dict[Site, Written], names: Names, sites: Sequence[Site], changes: Changes
-) -> None:
+def _remove_followed(written: dict[Site, Written], names: Names, changes: Changes) -> None:
     """Lines such as ``x = KubernetesJob.load("k")``, when only calls that are rewritten need ``x``."""
     followed = {name for one in written.values() for name in one.followed}
     for name in followed:

@@ -71,7 +71,7 @@ def read_parts(words: Sequence[Word]) -> list[Part]:
     while at < len(words):
         word = words[at]
         name, equals, attached = word.value.partition("=")
-        if not word.plain or not word.value.startswith("-") or word.value == "-":
+        if not word.value.startswith("-") or word.value == "-":
             parts.append(Part("argument", None, at, word.value))
         elif word.value in _SWITCHES:
             parts.append(Part(_SWITCHES[word.value], at, None, ""))
