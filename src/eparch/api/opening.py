@@ -25,6 +25,7 @@ from eparch.orchestration.heartbeats import Heartbeats
 from eparch.orchestration.keys import open_keyring
 from eparch.orchestration.readiness import Readiness
 from eparch.orchestration.scheduler import Overlaps, Scheduler
+from eparch.orchestration.service import Service
 from eparch.orchestration.service import Services as Duties
 from eparch.orchestration.service_levels import ServiceLevels
 from eparch.orchestration.task_queues import TaskLeases, TaskWorkers
@@ -64,15 +65,12 @@ def opening(
         duties = Duties(
             services.database,
             [
-                Scheduler(settings.scheduler_seconds),
-                Overlaps(min(2.0, settings.scheduler_seconds)),
+                *_of_schedules(settings),
                 Watchdog(
                     settings.watchdog_seconds,
                     late_seconds=settings.late_after_seconds,
                     absence_seconds=settings.lease_seconds,
                 ),
-                ServiceLevels(),
-                Backfills(settings.watchdog_seconds),
                 TaskLeases(settings.watchdog_seconds),
                 Readiness(),
                 Heartbeats(settings.heartbeat_silence_seconds),
@@ -100,6 +98,16 @@ def opening(
             await services.database.close()
 
     return opened
+
+
+def _of_schedules(settings: Settings) -> list[Service]:
+    """The services that make runs of schedules, and those that look whether they keep to what is asked."""
+    return [
+        Scheduler(settings.scheduler_seconds),
+        Overlaps(min(2.0, settings.scheduler_seconds)),
+        Backfills(settings.watchdog_seconds),
+        ServiceLevels(),
+    ]
 
 
 def tell(notes: Sequence[Note], services: Services, duties: Duties, automations: Automations) -> None:

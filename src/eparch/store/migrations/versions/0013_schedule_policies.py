@@ -70,6 +70,10 @@ def upgrade() -> None:
     )
     op.create_index("ix_backfill_date_status", "backfill_date", ["backfill_id", "status", "position"])
     op.create_index("ix_backfill_date_series", "backfill_date", ["series", "logical_date"])
+    _service_levels()
+
+
+def _service_levels() -> None:
     op.create_table(
         "service_level",
         *_record(
