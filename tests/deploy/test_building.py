@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from tests.deploy.shelf import TWO, Folder
 from eparch.core.errors import (
     StepFailed,
 )
+from eparch.deploy.pulling import SET_WORKING_DIRECTORY, default_pull
 
 BUILT = """
 build:
@@ -189,3 +191,21 @@ def test_what_a_step_requires_is_not_installed_where_that_is_forbidden(folder: F
     )
     with pytest.raises(StepFailed, match="requires not-there, which is not installed"):
         folder.deploy(own, all=True)
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "folder", "noted"),
+    [
+        ("auto", "/opt/prefect/code", False),
+        ("Dockerfile", "/opt/prefect/code", True),
+        (None, "/opt/prefect", True),
+    ],
+)
+def test_d21_where_an_image_that_was_built_here_has_the_code(
+    dockerfile: str | None, folder: str, noted: bool
+) -> None:
+    steps, note = default_pull(
+        Path("/home/me/code"), build=[], image=True, pool_type="docker", dockerfile=dockerfile
+    )
+    assert steps == [{SET_WORKING_DIRECTORY: {"directory": folder}}]
+    assert bool(note) is noted

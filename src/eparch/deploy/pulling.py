@@ -14,18 +14,20 @@ _HERE = "process"
 
 
 def default_pull(
-    root: Path, *, build: list[Step], image: bool, pool_type: str | None
+    root: Path, *, build: list[Step], image: bool, pool_type: str | None, dockerfile: str | None = None
 ) -> tuple[list[dict[str, Json]], str]:
     """The pull steps of a deployment made in ``root``, and a note where they may not hold; else no text.
 
     ``image`` says that a job variable names one. An image that is built here has the code where Prefect puts
-    it; any other image is thought to have it in ``/opt/prefect``.
+    it; any other image is thought to have it in ``/opt/prefect``. ``dockerfile`` is what an image was built
+    from without a step.
     """
     built = [step for step in build if step.function == _BUILD_IMAGE]
     if built:
+        dockerfile = str(built[0].arguments.get("dockerfile") or "Dockerfile")
+    if dockerfile:
         folder = f"{IMAGE_HOME}/{root.name}"
-        auto = built[0].arguments.get("dockerfile") == "auto"
-        note = "" if auto else f"the image has to have the code in {folder}: COPY . {folder}"
+        note = "" if dockerfile == "auto" else f"the image has to have the code in {folder}: COPY . {folder}"
     elif image:
         folder = IMAGE_HOME
         note = f"the code is expected in {folder} of the image; name another place with pull steps"

@@ -260,7 +260,8 @@ def deploy(
     server = Server(session.client)
     pools = _pools(server, placed)
     named = _image(image, build=build, push=push, root=Path.cwd(), tell=tell)
-    wanted = [_wanted(one, pools[str(one.work_pool_name)], named, tell) for one in placed]
+    built = (image.dockerfile if isinstance(image, DockerImage) else "auto") if image and build else None
+    wanted = [_wanted(one, pools[str(one.work_pool_name)], named, tell, built) for one in placed]
     result = _apply(server, wanted, pools, tell)
     if not ignore_warnings or print_next_steps_message:
         for hint in result.hints:
@@ -369,6 +370,7 @@ def _wanted(
     pool: WorkPool | None,
     named: str | None,
     tell: Any,
+    built: str | None = None,
 ) -> Wanted:
     from eparch.core.signatures import schema_of
     from eparch.deploy.plan import Wanted
@@ -379,7 +381,11 @@ def _wanted(
         pull = [one.storage.pull_step()]
     else:
         pull, note = default_pull(
-            one.root, build=[], image=bool(variables.get("image")), pool_type=pool.type if pool else None
+            one.root,
+            build=[],
+            image=bool(variables.get("image")),
+            pool_type=pool.type if pool else None,
+            dockerfile=built,
         )
         if note:
             tell(f"{one.full_name}: {note}")
