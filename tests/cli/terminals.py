@@ -65,6 +65,18 @@ class Terminal:
         self.wait(text)
         self.type(keys)
 
+    def interrupt(self, text):
+        """Wait for ``text`` and press Ctrl-C; the exit code. Again if it was not seen: just before a read."""
+        self.wait(text)
+        for _ in range(_PATIENCE // 4):
+            self.type(CTRL_C)
+            end = time.monotonic() + 4
+            while self._read(end - time.monotonic()):
+                pass
+            if time.monotonic() < end:
+                break
+        return self.end()
+
     def end(self):
         """The exit code, when all is shown."""
         end = time.monotonic() + _PATIENCE

@@ -6,6 +6,8 @@ import pytest
 
 from eparch.deploy.project import read_project
 
+from .terminals import Terminal
+
 
 @pytest.fixture
 def folder(environ, tmp_path):
@@ -67,3 +69,23 @@ def test_a_file_is_not_replaced_without_a_yes(folder, run):
     run("init", "--yes", code=0)
     assert read_project(folder / "prefect.yaml").name == "etl"
     assert (folder / ".prefectignore").read_text() == "mine\n"
+
+
+def test_d22_on_a_terminal_what_is_missing_is_asked_for(folder):
+    with Terminal("init", "--recipe", "docker-azure", "-f", "tag=7") as terminal:
+        terminal.answer("(image_name): ", "registry.example/etl\n")
+        terminal.answer("(container): ", "code\n")
+        assert terminal.end() == 0
+    project = read_project(folder / "prefect.yaml")
+    assert (project.build[0].arguments["image_name"], project.build[0].arguments["tag"]) == (
+        "registry.example/etl",
+        "7",
+    )
+    assert project.push[1].arguments == {"container": "code", "folder": "etl"}
+    before = (folder / "prefect.yaml").read_text()
+    with Terminal("init") as terminal:
+        terminal.answer("Replace it? [y/N]: ", "n\n")
+        assert terminal.end() == 130
+    with Terminal("init", "--recipe", "s3") as terminal:
+        assert terminal.interrupt("(bucket): ") == 130
+    assert (folder / "prefect.yaml").read_text() == before

@@ -123,10 +123,14 @@ def test_d3_ctrl_c_leaves_everything_as_it_was(folder, client, stage, key):
             "plan": ("Apply this plan? [y/N]: ", ""),
         }
         for name, (text, keys) in questions.items():
-            terminal.answer(text, key if name == stage else keys)
             if name == stage:
                 break
-        assert terminal.end() == 130
+            terminal.answer(text, keys)
+        if key == CTRL_C:
+            assert terminal.interrupt(text) == 130
+        else:
+            terminal.answer(text, key)
+            assert terminal.end() == 130
     assert "Nothing was changed." in terminal.plain
     assert names(client) == ([], [])
     assert sorted(path.name for path in folder.iterdir()) == ["flows.py", "prefect.yaml"]
@@ -174,8 +178,7 @@ def test_d3_a_narrow_terminal_without_colours(folder, client):
         terminal.type("j" + DOWN)
         terminal.wait("> monthly-report")
         shown = terminal.plain
-        terminal.type(CTRL_C)
-        assert terminal.end() == 130
+        assert terminal.interrupt("\n") == 130
     assert max(map(len, shown.splitlines())) < 24
     assert "\x1b[1m" not in terminal.seen
     assert "\x1b[3" not in terminal.seen
@@ -187,8 +190,7 @@ def test_d3_a_dumb_terminal_gets_numbers(folder, client):
         terminal.wait("2) monthly-report")
         terminal.answer("Which flow? [1]: ", "3\n")
         terminal.answer("a number from 1 to 2", "2\n")
-        terminal.answer("Name of the deployment [default]: ", CTRL_C)
-        assert terminal.end() == 130
+        assert terminal.interrupt("Name of the deployment [default]: ") == 130
     assert "\x1b" not in terminal.seen
 
 

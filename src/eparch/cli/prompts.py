@@ -92,6 +92,7 @@ class Prompts:
 
     def _line(self, prompt: str) -> str:
         self._write(f"{self._paint('?', _GREEN)} {self._paint(prompt, _BOLD)}")
+        _await(sys.stdin.fileno())
         line = sys.stdin.readline()
         if not line:
             raise click.Abort
@@ -171,6 +172,7 @@ def _unbuffered() -> Iterator[int]:
 
 def _read_key(terminal: int) -> str:
     """The next key: up, down, first, last, enter, end, or empty for any other."""
+    _await(terminal)
     key = os.read(terminal, 1)
     if key != b"\x1b":
         return _KEYS.get(key, "")
@@ -180,6 +182,15 @@ def _read_key(terminal: int) -> str:
     while (last := _next(terminal)) and not (last.isalpha() or last == b"~"):
         pass
     return _ARROWS.get(last, "")
+
+
+def _await(terminal: int) -> None:
+    """Until there is something to read.
+
+    A read that began just after Ctrl-C would not see it before the next key; a wait that ends does.
+    """
+    while not select.select([terminal], [], [], _SEQUENCE_WAIT)[0]:
+        pass
 
 
 def _next(terminal: int) -> bytes:
