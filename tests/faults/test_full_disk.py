@@ -37,7 +37,7 @@ def goes_on():
 
 def until(true, tell=str):
     """Wait until it is so; there is no signal of another process's state."""
-    end = time.monotonic() + 90
+    end = time.monotonic() + 150
     while not true():
         assert time.monotonic() < end, tell()
         time.sleep(0.1)

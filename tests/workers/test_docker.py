@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,6 +12,7 @@ import pytest
 from tests.workers.engine import IMAGE, running_engine
 from tests.workers.image_steps import ImageSteps
 from tests.workers.registry import running_registry
+from tests.workers.test_service import until
 
 from eparch.client.http import Client
 from eparch.core import calls
@@ -46,14 +46,6 @@ def long():
     with open("/flows/pipe") as pipe:
         print("told:", pipe.read(), file=sys.__stderr__, flush=True)
 """
-
-
-def until(true, tell=str):
-    """Wait until it is so; there is no signal of another process's state."""
-    end = time.monotonic() + 120
-    while not true():
-        assert time.monotonic() < end, tell()
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -438,7 +430,7 @@ class TestDocker(ImageSteps, InfrastructureContract):
         place.begun()
         first.kill()
         first.wait()
-        until(lambda: place.state(run).is_final(), place.log)
+        until(lambda: place.state(run).is_final(), 120)
         assert "stopped renewing" in place.state(run).message
         container = engine.container(place.stored(run).infrastructure_pid)
         assert container.status == "running"
