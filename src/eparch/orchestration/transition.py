@@ -63,9 +63,6 @@ class NewClaim(msgspec.Struct, frozen=True):
 _BY_NOW = Reject(reason="The run is in another state by now.")
 
 
-_BY_NOW = Reject(reason="The run is in another state by now.")
-
-
 def set_flow_run_state(
     run_id: UUID, body: SetState, now: datetime, *, token: Shown = None, stock: Version | None = None
 ) -> Steps[Answered]:
