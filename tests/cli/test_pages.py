@@ -19,7 +19,7 @@ def commands() -> list[tuple[str, str]]:
     """``(page, line)`` of every command of ours in a shell block."""
     return [
         (page.name, line)
-        for page in (DOCS / "deploying.md", DOCS / "workers.md")
+        for page in (DOCS / "deploying.md", DOCS / "workers.md", DOCS / "schedules.md")
         for block in BLOCK.findall(page.read_text())
         for line in block.splitlines()
         if line.startswith("eparch ")
