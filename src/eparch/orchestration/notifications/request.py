@@ -14,7 +14,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from eparch.orchestration.notifications.message import Answered, NotSent
 
@@ -48,33 +48,27 @@ def send(
     Raises:
         NotSent: it may not go there, its headers cannot be sent, or there is no answer in time.
     """
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise NotSent("The URL cannot be read.") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise NotSent("Only URLs with http or https can be called.")
+    parts, host, port = _place(url)
     if method not in METHODS:
         raise NotSent(f"The method {method!r} cannot be used.")
     target = parts.path or "/"
     if parts.query:
         target += f"?{parts.query}"
-    _check_text("The URL", target + parts.hostname)
+    _check_text("The URL", target + host)
     for name, value in headers.items():
         if not _NAME.fullmatch(name):
             raise NotSent("The name of a header cannot be sent.")
         _check_text(f"The header {name}", value)
     seconds = min(max(seconds, 0.1), MOST_SECONDS)
     secure = parts.scheme == "https"
-    line = _Line(_connect(parts.hostname, port or (443 if secure else 80), seconds, private))
+    line = _Line(_connect(host, port or (443 if secure else 80), seconds, private))
     timer = threading.Timer(seconds, line.cut)
     timer.daemon = True
     timer.start()
     try:
         if secure:
-            line.secure(_context(verify), parts.hostname)
-        connection = http.client.HTTPConnection(parts.hostname, port, timeout=seconds)
+            line.secure(_context(verify), host)
+        connection = http.client.HTTPConnection(host, port, timeout=seconds)
         connection.sock = line.sock
         given = {"User-Agent": "eparch", "Connection": "close", **headers}
         connection.request(method, _ascii(target), body=body, headers=given)
@@ -93,6 +87,18 @@ def send(
     finally:
         timer.cancel()
         line.sock.close()
+
+
+def _place(url: str) -> tuple[SplitResult, str, int | None]:
+    """The parts of ``url``, its host and its port, if it names one."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise NotSent("The URL cannot be read.") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise NotSent("Only URLs with http or https can be called.")
+    return parts, parts.hostname, port
 
 
 class _Line:
