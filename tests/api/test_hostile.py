@@ -103,6 +103,12 @@ def furnish(ask: Client) -> dict[str, list[str]]:
         "heartbeat_interval_seconds": 30,
     }
     ask(calls.report_worker(work_pool_name=found["pool_name"][0], body=worker))
+    daily = {
+        "schedule": {"cron": "0 0 * * *", "timezone": "UTC"},
+        "start": "2026-01-01T00:00:00Z",
+        "end": "2026-01-03T00:00:00Z",
+    }
+    backfill = ask(calls.create_backfill(id=found["deployment"][0], body=daily))
     states = ask(calls.read_task_run_states(task_run_id=found["task_run"][0]))
     ask(calls.create_default_pool_queue(body={"name": "fast"}))
     schema = ask(calls.read_block_schema(id=found["block_schema"][0]))
@@ -114,6 +120,7 @@ def furnish(ask: Client) -> dict[str, list[str]]:
         "number": ["1"],
         "lease_id": [lease["lease_id"]],
         "worker_instance": [worker["id"]],
+        "backfill": [backfill["id"]],
         "task_run_state": [state["id"] for state in states],
         "checksum": [schema["checksum"]],
     }

@@ -142,9 +142,10 @@ def place(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 @pytest.fixture
 def jobs(place: Place) -> Iterator[dict[str, Any]]:
-    found = {one.name: one for one in load_tasks(str(place.folder / "jobs.py"))}
+    path = str(place.folder / "jobs.py")
+    found = {one.name: one for one in load_tasks(path)}
     yield found
-    for name in [name for name in sys.modules if name.endswith("jobs")]:
+    for name in [name for name, module in sys.modules.items() if getattr(module, "__file__", None) == path]:
         del sys.modules[name]
 
 

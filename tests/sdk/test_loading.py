@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,10 +37,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (tmp_path / "broken.py").write_text("def f(:\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    before = set(sys.modules)
     yield name
-    for module in set(sys.modules) - before:
-        del sys.modules[module]
+    for module, loaded in list(sys.modules.items()):
+        # Only those of the folder: what else was imported meanwhile is known elsewhere too.
+        if str(getattr(loaded, "__file__", None)).startswith(f"{tmp_path}{os.sep}"):
+            del sys.modules[module]
 
 
 @pytest.mark.parametrize("entrypoint", ["{}.py:main", "{}:main", "{}.main", "./{}.py:main", "{}.py"])
