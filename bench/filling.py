@@ -51,7 +51,7 @@ COLUMNS = {
     "expected_start_time start_time end_time total_run_time",
     "task_run_state": "id task_run_id type name timestamp state_details",
     "log": "id created name level message timestamp flow_run_id",
-    "log_tally": "flow_run_id minute level lines",
+    "log_tally": "flow_run_id begun level lines",
     "event": "id occurred received event resource_id resource related payload",
 }
 
@@ -280,12 +280,12 @@ class Rows:
             yield self.id(make_id(15, made, n)), at, "prefect.flow_runs", 20, message, at, run
 
     def log_tallies(self) -> Iterator[Row]:
-        """The lines of each minute, counted as the server counts them."""
-        first, minute = self.now - self.size.logs * 1000, 60_000_000
-        counted = Counter((first + n * 1000) // minute for n in range(self.size.logs))
+        """The lines of each ten seconds, counted as the server counts them."""
+        first, span = self.now - self.size.logs * 1000, 10_000_000
+        counted = Counter((first + n * 1000) // span for n in range(self.size.logs))
         run = self.run_id(self.size.flow_runs - 1)
         for number, lines in counted.items():
-            yield run, self.time(number * minute), 20, lines
+            yield run, self.time(number * span), 20, lines
 
     def events(self) -> Iterator[Row]:
         """The last states of the newest runs."""

@@ -53,7 +53,7 @@ def plainly(query: Any) -> Steps[list[str]]:
 
 
 def counted() -> Steps[Sequence[Any]]:
-    order = (t.log_tally.c.flow_run_id, t.log_tally.c.minute, t.log_tally.c.level)
+    order = (t.log_tally.c.flow_run_id, t.log_tally.c.begun, t.log_tally.c.level)
     return [tuple(row) for row in (yield Statement(t.log_tally.select().order_by(*order))())]
 
 

@@ -298,7 +298,7 @@ STATEMENTS: dict[str, Any] = {
     "without a lease": lambda ids: heartbeats._UNLEASED(before=NOW, after_id=ids[0], limit=10),
     "heard": lambda ids: heartbeats._HEARD(resource_id=f"prefect.flow-run.{ids[7]}"),
     "last line": lambda ids: heartbeats._LAST_LINE(flow_run_id=ids[7]),
-    "minute of a line": lambda ids: log_pages._minute_of(True, frozenset({"ge_"}))(
+    "span of a line": lambda ids: log_pages._span_of(True, frozenset({"ge_"}))(
         flow_run_id=ids[7], skipped=9000, at_least=20
     ),
     "names of events": lambda ids: event_pages._SOME_NAMES(),

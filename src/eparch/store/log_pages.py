@@ -1,4 +1,4 @@
-"""Far pages of a run's log: lines are counted by the minute, so a page begins in its minute.
+"""Far pages of a run's log: lines are counted by ten seconds, so a page begins near its place.
 
 Owns the counts and how a page makes use of them; the lines are in ``records``.
 """
@@ -24,7 +24,8 @@ from eparch.store.where import FAR
 
 _tally = t.log_tally
 
-MINUTE = timedelta(minutes=1)
+SPAN = timedelta(seconds=10)
+"""A log of a thousand lines a second skips 10,000 lines, one of a line a second reads 100,000 counts."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _insert = postgresql.insert(_tally).values(  # SQLite's compiler understands this form too
@@ -32,7 +33,7 @@ _insert = postgresql.insert(_tally).values(  # SQLite's compiler understands thi
 )
 _COUNT = Statement(
     _insert.on_conflict_do_update(
-        index_elements=[_tally.c.flow_run_id, _tally.c.minute, _tally.c.level],
+        index_elements=[_tally.c.flow_run_id, _tally.c.begun, _tally.c.level],
         set_={"lines": _tally.c.lines + _insert.excluded.lines},
     )
 )
@@ -43,21 +44,21 @@ _LEVELS = {"ge_": "at_least", "le_": "at_most"}
 
 
 @lru_cache(maxsize=8)
-def _minute_of(descending: bool, bounds: frozenset[str]) -> Statement:
-    """The minute in which the line after ``skipped`` others is, and how many lines come before the minute."""
+def _span_of(descending: bool, bounds: frozenset[str]) -> Statement:
+    """The span in which the line after ``skipped`` others is, and how many lines come before the span."""
     lines = sa.func.sum(_tally.c.lines)
-    order = _tally.c.minute.desc() if descending else _tally.c.minute.asc()
+    order = _tally.c.begun.desc() if descending else _tally.c.begun.asc()
     before = sa.cast(sa.func.sum(lines).over(order_by=order) - lines, sa.BigInteger)
-    counted = sa.select(_tally.c.minute, before.label("before")).where(
+    counted = sa.select(_tally.c.begun, before.label("before")).where(
         _tally.c.flow_run_id == param("flow_run_id", _tally.c.flow_run_id)
     )
     if "ge_" in bounds:
         counted = counted.where(_tally.c.level >= param("at_least", _tally.c.level))
     if "le_" in bounds:
         counted = counted.where(_tally.c.level <= param("at_most", _tally.c.level))
-    found = counted.group_by(_tally.c.minute).subquery("counted")
+    found = counted.group_by(_tally.c.begun).subquery("counted")
     return Statement(
-        sa.select(found.c.minute, found.c.before)
+        sa.select(found.c.begun, found.c.before)
         .where(found.c.before <= sa.bindparam("skipped", type_=sa.BigInteger))
         .order_by(found.c.before.desc())
         .limit(sa.literal_column("1"))
@@ -74,17 +75,17 @@ def count_lines(logs: Sequence[LogCreate]) -> Steps[None]:
     if added:
         keys = sorted(added)
         yield _COUNT.each(
-            [{"flow_run_id": run, "minute": at, "level": level, "lines": added[run, at, level]}
+            [{"flow_run_id": run, "begun": at, "level": level, "lines": added[run, at, level]}
              for run, at, level in keys]
         )  # fmt: skip
 
 
 def _begin(moment: datetime) -> datetime:
-    return moment - (moment - _EPOCH) % MINUTE
+    return moment - (moment - _EPOCH) % SPAN
 
 
 def nearer(query: Query) -> Steps[Query]:
-    """A query of logs that has the same page and skips the lines of a minute at most.
+    """A query of logs that has the same page and skips the lines of a span at most.
 
     It is ``query`` itself where its page is not far, or where the counts do not tell.
     """
@@ -94,16 +95,14 @@ def nearer(query: Query) -> Steps[Query]:
     run_id, levels = known
     descending = query.sort == "TIMESTAMP_DESC"
     values = {_LEVELS[op]: value for op, value in levels.items()}
-    found = yield _minute_of(descending, frozenset(levels))(
-        flow_run_id=run_id, skipped=query.offset, **values
-    )
+    found = yield _span_of(descending, frozenset(levels))(flow_run_id=run_id, skipped=query.offset, **values)
     if not found:
         return query
-    minute, before = found[0]
+    begun, before = found[0]
     bound = (
-        Condition("timestamp", "before_", minute + MINUTE - timedelta(microseconds=1))
+        Condition("timestamp", "before_", begun + SPAN - timedelta(microseconds=1))
         if descending
-        else Condition("timestamp", "after_", minute)
+        else Condition("timestamp", "after_", begun)
     )
     where = Group("and_", (query.where, bound))
     return replace(query, where=where, offset=query.offset - before)

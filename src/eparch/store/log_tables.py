@@ -10,10 +10,10 @@ log_tally = sa.Table(
     "log_tally",
     metadata,
     sa.Column("flow_run_id", Id, primary_key=True),
-    sa.Column("minute", Time, primary_key=True),
+    sa.Column("begun", Time, primary_key=True),
     sa.Column("level", sa.BigInteger, primary_key=True),
     sa.Column("lines", sa.BigInteger, nullable=False),
 )
-"""Lines of a flow run by the minute of their timestamps and their level, kept by the transactions that add
-lines: a page far down a long log begins in the right minute instead of counting every line before it.
+"""Lines of a flow run by ten seconds of their timestamps and by level, kept by the transactions that add lines:
+a page far down a long log begins near its place instead of counting every line before it.
 """

@@ -1,4 +1,4 @@
-"""Indexes for large databases; lines of log are counted by the minute.
+"""Indexes for large databases; lines of log are counted by ten seconds.
 
 Revision ID: 0014
 Revises: 0013
@@ -19,17 +19,17 @@ TIME = sa.BigInteger().with_variant(sa.DateTime(timezone=True), "postgresql")
 
 BEGAN = "coalesce(start_time, expected_start_time)"
 COUNT_LINES = {
-    "sqlite": "INSERT INTO log_tally (flow_run_id, minute, level, lines) SELECT flow_run_id, "
-    "timestamp - (timestamp % 60000000 + 60000000) % 60000000, level, count(*) "
+    "sqlite": "INSERT INTO log_tally (flow_run_id, begun, level, lines) SELECT flow_run_id, "
+    "timestamp - (timestamp % 10000000 + 10000000) % 10000000, level, count(*) "
     "FROM log WHERE flow_run_id IS NOT NULL GROUP BY 1, 2, 3",
-    "postgresql": "INSERT INTO log_tally (flow_run_id, minute, level, lines) SELECT flow_run_id, "
-    "date_trunc('minute', timestamp, 'UTC'), level, count(*) "
+    "postgresql": "INSERT INTO log_tally (flow_run_id, begun, level, lines) SELECT flow_run_id, "
+    "to_timestamp(floor(extract(epoch FROM timestamp) / 10) * 10), level, count(*) "
     "FROM log WHERE flow_run_id IS NOT NULL GROUP BY 1, 2, 3",
 }
 
 
 def upgrade() -> None:
-    """What histories and counts read stands in an index; far pages of a log find their minute."""
+    """What histories and counts read stands in an index; far pages of a log find where they begin."""
     _again(
         "ix_flow_run_expected_start_time",
         "expected_start_time, id, state_type, state_name, start_time, total_run_time, state_timestamp",
@@ -43,10 +43,10 @@ def upgrade() -> None:
     op.create_table(
         "log_tally",
         sa.Column("flow_run_id", ID, nullable=False),
-        sa.Column("minute", TIME, nullable=False),
+        sa.Column("begun", TIME, nullable=False),
         sa.Column("level", sa.BigInteger(), nullable=False),
         sa.Column("lines", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("flow_run_id", "minute", "level", name="pk_log_tally"),
+        sa.PrimaryKeyConstraint("flow_run_id", "begun", "level", name="pk_log_tally"),
     )
     op.execute(COUNT_LINES[context.get_context().dialect.name])
     op.create_table(
