@@ -14,6 +14,6 @@ log_tally = sa.Table(
     sa.Column("level", sa.BigInteger, primary_key=True),
     sa.Column("lines", sa.BigInteger, nullable=False),
 )
-"""Lines of a flow run by ten seconds of their timestamps and by level, kept by the transactions that add lines:
+"""Lines of a flow run by ten seconds of their timestamps and by level, kept by what adds lines:
 a page far down a long log begins near its place instead of counting every line before it.
 """
